@@ -1,0 +1,41 @@
+"""Find every image in a collection that shows the same object, and show where."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from patchwise._version import __version__
+
+if TYPE_CHECKING:
+    from patchwise.errors import PatchwiseError
+    from patchwise.gallery import Gallery, GalleryInfo, QueryResult
+    from patchwise.search import Explanation, Hit, RegionScore
+
+__all__ = [
+    "Explanation",
+    "Gallery",
+    "GalleryInfo",
+    "Hit",
+    "PatchwiseError",
+    "QueryResult",
+    "RegionScore",
+    "__version__",
+]
+
+_HOMES = {
+    "Explanation": "patchwise.search",
+    "Gallery": "patchwise.gallery",
+    "GalleryInfo": "patchwise.gallery",
+    "Hit": "patchwise.search",
+    "PatchwiseError": "patchwise.errors",
+    "QueryResult": "patchwise.gallery",
+    "RegionScore": "patchwise.search",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Loaded on first use, so that `import patchwise` and `patchwise --help` stay instant.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'patchwise' has no attribute {name!r}")

@@ -1,0 +1,97 @@
+"""patchwise index: bring a gallery up to date with folders of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from patchwise.cli.options import (
+    DEFAULT_GALLERY,
+    AsJson,
+    GalleryPath,
+    MaxPixels,
+    print_json,
+    progress_bar,
+    say,
+)
+
+
+def index(
+    paths: Annotated[list[Path], typer.Argument(help="Folders and image files.")],
+    gallery: GalleryPath = DEFAULT_GALLERY,
+    regions: Annotated[
+        str | None,
+        typer.Option(help="Where to look: whole, or pyramid:L for L from 0 to 7.", show_default="pyramid:3"),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="What turns a region into a vector.", show_default="builtin")
+    ] = None,
+    whitening: Annotated[
+        str | None,
+        typer.Option(help="shipped, or gallery: learned from the first pictures indexed.", show_default="shipped"),
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Enter folders that are symbolic links.")
+    ] = False,
+    max_pixels: MaxPixels = None,
+    as_json: AsJson = False,
+) -> None:
+    """Index folders of images: new, changed, renamed and vanished files; unchanged ones cost nothing.
+
+    Interrupt it when you like: the same command goes on where it stopped.
+    """
+    from patchwise.gallery import Gallery
+    from patchwise.images import DEFAULT_MAX_PIXELS
+    from patchwise.indexing import IndexProgress
+
+    with Gallery.open_or_create(gallery, encoder=encoder, regions=regions, whitening=whitening) as opened:
+        try:
+            with progress_bar("indexing") as advance:
+
+                def show(event: IndexProgress) -> None:
+                    advance(event.done, event.total)
+                    if event.failed is not None:
+                        say(f"skipping {event.failed[0]}: {event.failed[1]}")
+
+                report = opened.add(
+                    *paths,
+                    follow_links=follow_links,
+                    max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
+                    progress=show,
+                )
+        except KeyboardInterrupt:
+            say(f"interrupted; {len(opened):,} images are stored. Run the same command again to go on")
+            raise typer.Exit(130) from None
+        for folder, reason in report.unreadable_folders:
+            say(f"skipping {folder}: {reason}")
+        total = len(opened)
+    counts = {
+        "added": report.added,
+        "changed": report.changed,
+        "renamed": report.renamed,
+        "copied": report.copied,
+        "removed": report.removed,
+        "unchanged": report.unchanged,
+        "failed": len(report.failed),
+        "still_failing": report.still_failing,
+    }
+    if as_json:
+        print_json(
+            {
+                "gallery": str(gallery),
+                "images": total,
+                **counts,
+                "encoded_regions": report.encoded_regions,
+                "seconds": round(report.seconds, 3),
+                "failures": [{"path": path, "reason": reason} for path, reason in report.failed],
+                "unreadable_folders": [{"path": path, "reason": reason} for path, reason in report.unreadable_folders],
+            }
+        )
+    else:
+        done = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+        typer.echo(f"{gallery}: {total:,} images ({done or 'nothing found'}) in {report.seconds:.1f} s")
+    if total == 0 and not report.failed and not report.removed:
+        say("no images found there; known endings are .jpg, .png, .webp, .tif, .bmp, .gif and others that Pillow reads")
+        raise typer.Exit(3)

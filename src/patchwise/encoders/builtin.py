@@ -1,0 +1,83 @@
+"""The built-in encoder: EfficientNet-lite0 (ImageNet, Apache-2.0), shipped as ONNX, run without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.encoders.whitening import Whitening
+from patchwise.errors import EncoderError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["BuiltinBackbone", "shipped_whitening"]
+
+_WEIGHTS = Path(__file__).parent / "weights"
+_NETWORK = _WEIGHTS / "efficientnet_lite0.onnx"
+_SLICE = 8  # regions per network call: activations then stay in the processor's cache
+
+
+class BuiltinBackbone:
+    """EfficientNet-lite0 up to its pooled descriptor, before whitening.
+
+    A batch is sliced over threads, each running the network on its own core: that wastes no time in
+    synchronising every layer.
+    """
+
+    id = "builtin"
+    input_size = 224
+    resampling = "bilinear"
+    batch_size = 64
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads or _available_cores()
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="patchwise-encode")
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(str(_NETWORK), sess_options=options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own undocumented classes
+            raise EncoderError(f"{_NETWORK}: onnxruntime cannot load it ({error}); reinstall patchwise") from error
+
+    @cached_property
+    def dimension(self) -> int:
+        return int(self._session.get_outputs()[0].shape[1])
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        try:
+            return hashlib.sha256(_NETWORK.read_bytes()).hexdigest()
+        except OSError as error:
+            raise EncoderError(f"{_NETWORK}: cannot be read ({error}); reinstall patchwise") from error
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        session = self._session
+        slices = [pixels[start : start + _SLICE] for start in range(0, len(pixels), _SLICE)]
+        parts = list(self._pool.map(lambda part: session.run(None, {"pixels": part})[0], slices))
+        return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
+
+
+def shipped_whitening() -> Whitening:
+    """The fixed whitening to 256-d that comes with the package (its pictures are named in NOTICE)."""
+    return Whitening.load(_WEIGHTS / "whitening.npz")
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,125 @@
+"""Whitening: a fixed linear map learned from example vectors, followed by L2 normalisation."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.encoders.base import Encoder
+from patchwise.errors import EncoderError
+
+__all__ = ["Whitened", "Whitening", "normalised"]
+
+
+def normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rows scaled to unit length; a zero row stays zero."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: npt.NDArray[np.float32] = vectors / np.maximum(length, np.finfo(np.float32).tiny)
+    return unit
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """`l2((vector - mean) @ projection)`: `mean` is (D,), `projection` (D, dimension), both float32."""
+
+    mean: npt.NDArray[np.float32]
+    projection: npt.NDArray[np.float32]
+
+    def apply(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Whiten (N, D) to (N, dimension) float32 of unit length."""
+        return normalised(((vectors - self.mean) @ self.projection).astype(np.float32, copy=False))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of mean and projection."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.mean).tobytes())
+        digest.update(np.ascontiguousarray(self.projection).tobytes())
+        return digest.hexdigest()
+
+    @classmethod
+    def learn(cls, vectors: npt.NDArray[np.float32], dimension: int) -> Whitening:
+        """PCA-whitening of (N, D) example vectors, keeping the `dimension` strongest directions.
+
+        Every direction is scaled by the inverse square root of its variance (Jégou and Chum, ECCV 2012). The
+        variances are first pulled towards their mean (Ledoit and Wolf, 2004), so that few examples
+        do not blow up noise.
+
+        Raises:
+            EncoderError: fewer examples than `dimension`.
+        """
+        count, full = vectors.shape
+        if count <= dimension:
+            raise EncoderError(
+                f"learning a {dimension}-d whitening needs more than {dimension} regions, got {count}; "
+                "index more pictures, or use the whitening that is shipped"
+            )
+        mean = vectors.mean(axis=0, dtype=np.float64)
+        centred = vectors.astype(np.float64) - mean
+        covariance = centred.T @ centred / count
+        spread = float(np.trace(covariance)) / full
+        variance, directions = np.linalg.eigh(covariance)
+        scatter = float(np.sum((centred**2).sum(axis=1) ** 2)) / count - float(np.sum(covariance**2))
+        distance = float(np.sum(variance**2)) - full * spread**2
+        shrinkage = min(scatter / count / distance, 1.0) if distance > 0 else 1.0
+        variance = (1 - shrinkage) * variance + shrinkage * spread
+        strongest = np.argsort(variance)[::-1][:dimension]
+        scale = 1.0 / np.sqrt(np.maximum(variance[strongest], np.finfo(np.float32).tiny))
+        return cls(mean.astype(np.float32), (directions[:, strongest] * scale).astype(np.float32))
+
+    def save(self, path: Path) -> None:
+        """Write an `.npz` file."""
+        with path.open("wb") as file:
+            np.savez(file, mean=self.mean, projection=self.projection)
+
+    @classmethod
+    def load(cls, path: Path) -> Whitening:
+        """Read what `save` wrote.
+
+        Raises:
+            EncoderError: the file is missing or no whitening.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(arrays["mean"].astype(np.float32), arrays["projection"].astype(np.float32))
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise EncoderError(f"{path}: not a whitening file ({error})") from error
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """An encoder whose vectors are those of `backbone`, whitened."""
+
+    backbone: Encoder
+    whitening: Whitening
+
+    @property
+    def id(self) -> str:
+        return self.backbone.id
+
+    @property
+    def dimension(self) -> int:
+        return int(self.whitening.projection.shape[1])
+
+    @property
+    def input_size(self) -> int:
+        return self.backbone.input_size
+
+    @property
+    def resampling(self) -> str:
+        return self.backbone.resampling
+
+    @property
+    def batch_size(self) -> int:
+        return self.backbone.batch_size
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        return hashlib.sha256((self.backbone.weights_sha256 + self.whitening.sha256).encode()).hexdigest()
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return self.whitening.apply(self.backbone.encode(pixels))

@@ -1,0 +1,392 @@
+"""The one door for callers: a gallery of images that can be indexed, searched and explained."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise._version import __version__
+from patchwise.boxes import Box
+from patchwise.encoders import Encoder, Whitened, Whitening, encoder_record, load_backbone, load_encoder
+from patchwise.errors import EncoderError, GalleryMismatch, GalleryNotFound, PatchwiseError, UsageError
+from patchwise.images import DEFAULT_MAX_PIXELS
+from patchwise.indexing import IndexProgress, IndexReport, index_paths, learn_whitening, query_vector, walk
+from patchwise.indexing.query import QuerySource
+from patchwise.regions import RegionStrategy, parse_regions
+from patchwise.search import ExactSearcher, Explanation, Hit, Searcher, explain, rank
+from patchwise.store import Manifest, Snapshot, Store, VerifyReport
+
+__all__ = ["Gallery", "GalleryInfo", "QueryResult"]
+
+_WHITENING_FILE = "whitening.npz"
+_WHITENED_DIMENSION = 256
+_QUERIES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class GalleryInfo:
+    """What a gallery holds; sizes in bytes, `unreadable` are (path, reason)."""
+
+    path: str
+    encoder: dict[str, str | int]
+    whitening: str
+    regions_strategy: str
+    created: str
+    images: int
+    distinct_images: int
+    regions: int
+    dead_regions: int
+    vector_bytes: int
+    total_bytes: int
+    bytes_per_image: float
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """The answer to one of many queries: hits, or the reason why there are none."""
+
+    query: str
+    box: Box | None
+    hits: tuple[Hit, ...]
+    error: str | None = None
+
+
+class Gallery:
+    """An open gallery; use `Gallery.create`, `Gallery.open` or `Gallery.open_or_create`."""
+
+    def __init__(self, store: Store, encoder: Encoder | None = None) -> None:
+        self._store = store
+        self._given_encoder = encoder
+        self._lock = threading.RLock()
+        self._searching: tuple[Snapshot, Searcher] | None = None
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoder: str | Encoder = "builtin",
+        regions: str = "pyramid:3",
+        whitening: str = "shipped",
+    ) -> Gallery:
+        """Make an empty gallery.
+
+        Args:
+            path: directory to make.
+            encoder: an id that `patchwise.encoders.load_encoder` knows, or an encoder of your own.
+            regions: region strategy, such as "pyramid:3" or "whole".
+            whitening: "shipped" is fixed; "gallery" is learned from the first pictures added.
+
+        Raises:
+            GalleryExists: something is there already.
+            EncoderError, RegionsError, UsageError: an argument names nothing known.
+        """
+        strategy = parse_regions(regions)
+        if whitening not in ("shipped", "gallery"):
+            raise UsageError(f"whitening {whitening!r}: expected 'shipped' or 'gallery'")
+        if whitening == "gallery":
+            if not isinstance(encoder, str):
+                raise UsageError("whitening 'gallery' needs an encoder given by its id")
+            record = encoder_record(load_backbone(encoder))
+            record["dimension"], record["weights_sha256"] = _WHITENED_DIMENSION, "not learned yet"
+        else:
+            record = encoder_record(load_encoder(encoder) if isinstance(encoder, str) else encoder)
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        manifest = Manifest(record, strategy.name, whitening, created, __version__)
+        store = Store.create(Path(path), manifest)
+        return cls(store, None if isinstance(encoder, str) else encoder)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, encoder: Encoder | None = None) -> Gallery:
+        """Open a gallery; an encoder of your own, if it was made with one, must be given again.
+
+        Raises:
+            GalleryNotFound, GalleryDamaged, GalleryMismatch: it cannot be used; the message says how to mend it.
+        """
+        return cls(Store(Path(path)), encoder)
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoder: str | None = None,
+        regions: str | None = None,
+        whitening: str | None = None,
+    ) -> Gallery:
+        """Open a gallery, or make one where there is none; arguments left out take what is there, or the default.
+
+        Raises:
+            GalleryMismatch: an argument differs from what the gallery was made with.
+        """
+        folder = Path(path)
+        wanted = {"encoder": encoder, "regions": regions, "whitening": whitening}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        try:
+            gallery = cls.open(folder)
+        except GalleryNotFound:
+            return cls.create(folder, **given)
+        manifest = gallery._store.manifest
+        actual = {
+            "encoder": str(manifest.encoder["id"]),
+            "regions": manifest.regions,
+            "whitening": manifest.whitening,
+        }
+        if regions is not None:
+            given["regions"] = parse_regions(regions).name
+        for name, value in given.items():
+            if value != actual[name]:
+                gallery.close()
+                raise GalleryMismatch(
+                    f"{folder}: made with {name} {actual[name]!r}, not {value!r}; vectors of two kinds cannot be "
+                    f"mixed. Leave --{name} out, or make another gallery with --gallery"
+                )
+        return gallery
+
+    def close(self) -> None:
+        """Close the files; the gallery cannot be used afterwards."""
+        self._searching = None
+        self._store.close()
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self._store.catalogue.counts()["images"]
+
+    @property
+    def path(self) -> Path:
+        """The gallery's directory."""
+        return self._store.folder
+
+    @cached_property
+    def strategy(self) -> RegionStrategy:
+        """The region strategy."""
+        return parse_regions(self._store.manifest.regions)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder, loaded and checked against the manifest.
+
+        Raises:
+            EncoderError: it cannot be loaded.
+            GalleryMismatch: it is not the one that the gallery was made with.
+        """
+        manifest = self._store.manifest
+        encoder = self._given_encoder or load_encoder(str(manifest.encoder["id"]), self._own_whitening())
+        for key, value in encoder_record(encoder).items():
+            if manifest.encoder.get(key) != value:
+                raise GalleryMismatch(
+                    f"{self.path}: made with another encoder: {key} was {manifest.encoder.get(key)!r}, now "
+                    f"{value!r} ({encoder.id}). Install patchwise {manifest.patchwise}, with which it was made, or "
+                    "index into a new gallery with --gallery"
+                )
+        return encoder
+
+    def _own_whitening(self) -> Whitening | None:
+        if self._store.manifest.whitening != "gallery":
+            return None
+        if not (self.path / _WHITENING_FILE).exists():
+            raise EncoderError(f"{self.path}: its whitening is not learned yet; index some pictures first")
+        return Whitening.load(self.path / _WHITENING_FILE)
+
+    def add(
+        self,
+        *paths: str | os.PathLike[str],
+        follow_links: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        progress: Callable[[IndexProgress], None] | None = None,
+    ) -> IndexReport:
+        """Bring the gallery up to date with files and folders: new, changed, renamed and vanished images.
+
+        Images outside the given paths are not touched. Interrupted, the next call goes on where this one stopped.
+
+        Raises:
+            UsageError: a path does not exist.
+            GalleryBusy: another process is writing.
+            GalleryError: a folder holds no image any more although the gallery knows some from there.
+            StorageFull: the disk refused; what was committed is safe.
+        """
+        if not paths:
+            raise UsageError("nothing to index: name at least one file or folder")
+        found = walk(paths, follow_links=follow_links)
+        with self._store.writer() as writer:
+            manifest = self._store.manifest
+            if manifest.whitening == "gallery" and not (self.path / _WHITENING_FILE).exists() and found.files:
+                backbone = load_backbone(str(manifest.encoder["id"]))
+                whitening = learn_whitening(backbone, self.strategy, found, manifest.dimension, max_pixels=max_pixels)
+                self._adopt(backbone, whitening)
+            return index_paths(
+                writer, lambda: self.encoder, self.strategy, found, max_pixels=max_pixels, progress=progress
+            )
+
+    def remove(self, *paths: str | os.PathLike[str]) -> int:
+        """Forget files and everything below folders, whether they still exist or not; returns how many images.
+
+        The space is freed by `compact`.
+        """
+        with self._store.writer() as writer:
+            known = {name: row for path in paths for name, row in writer.catalogue.known(os.path.abspath(path)).items()}
+            if known:
+                writer.record(forgotten=known)
+            return sum(row.content is not None for row in known.values())
+
+    def compact(self) -> int:
+        """Free the space of removed and changed images; returns how many regions were dropped."""
+        with self._store.writer() as writer:
+            return writer.compact()
+
+    def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Check every stored byte; with `repair`, forget images whose vectors are lost so they are encoded again."""
+        return self._store.verify(repair=repair, progress=progress)
+
+    def info(self) -> GalleryInfo:
+        """Counts, sizes, and how the gallery was made."""
+        manifest, catalogue = self._store.manifest, self._store.catalogue
+        counts = catalogue.counts()
+        total = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return GalleryInfo(
+            path=str(self.path),
+            encoder=dict(manifest.encoder),
+            whitening=manifest.whitening,
+            regions_strategy=manifest.regions,
+            created=manifest.created,
+            images=counts["images"],
+            distinct_images=counts["distinct_images"],
+            regions=counts["regions"],
+            dead_regions=counts["dead_regions"],
+            vector_bytes=self._store.shards.bytes_on_disk(),
+            total_bytes=total,
+            bytes_per_image=total / max(counts["images"], 1),
+            unreadable=catalogue.failures(),
+        )
+
+    def search(
+        self,
+        query: QuerySource,
+        *,
+        box: Sequence[float] | None = None,
+        k: int = 20,
+        offset: int = 0,
+        min_score: float | None = None,
+        fetch: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> list[Hit]:
+        """Find the images that show what the query shows, best first.
+
+        Args:
+            query: a path, file bytes, a Pillow image, an (H, W, 3) uint8 RGB array, or with `fetch` a web address.
+            box: search for this part of the query only: x0, y0, x1, y1 in pixels of the upright picture.
+            k: how many hits at most.
+            offset: leave out this many of the best.
+            min_score: leave out hits below this cosine.
+
+        Raises:
+            ImageError, BoxError, UsageError: the query cannot be used.
+        """
+        vector = query_vector(self.encoder, query, box, fetch=fetch, max_pixels=max_pixels)
+        return next(self.search_vectors(vector[None], k=k, offset=offset, min_score=min_score))
+
+    def search_many(
+        self,
+        queries: Iterable[tuple[str, Sequence[float] | None]],
+        *,
+        k: int = 20,
+        offset: int = 0,
+        min_score: float | None = None,
+        fetch: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Iterator[QueryResult]:
+        """Answer (path, box) queries in order, many at a time; one that cannot be used is answered by its error."""
+        remaining = iter(queries)
+        while group := list(islice(remaining, _QUERIES_AT_ONCE)):
+            vectors: list[npt.NDArray[np.float32]] = []
+            errors: dict[int, str] = {}
+            for index, (path, box) in enumerate(group):
+                try:
+                    vectors.append(query_vector(self.encoder, path, box, fetch=fetch, max_pixels=max_pixels))
+                except PatchwiseError as error:
+                    errors[index] = str(error)
+            stacked = np.stack(vectors) if vectors else np.empty((0, self.encoder.dimension), dtype=np.float32)
+            answers = self.search_vectors(stacked, k=k, offset=offset, min_score=min_score)
+            for index, (path, box) in enumerate(group):
+                hits = () if index in errors else tuple(next(answers))
+                yield QueryResult(path, _as_box(box), hits, errors.get(index))
+
+    def search_vectors(
+        self,
+        vectors: npt.NDArray[np.float32],
+        *,
+        k: int = 20,
+        offset: int = 0,
+        min_score: float | None = None,
+    ) -> Iterator[list[Hit]]:
+        """Search with query vectors of this gallery's encoder: (Q, dimension) float32, unit length."""
+        if k < 1 or offset < 0:
+            raise UsageError(f"k must be at least 1 and offset at least 0, not {k} and {offset}")
+        snapshot, searcher = self._current()
+        return rank(snapshot, searcher, vectors, k=k, offset=offset, min_score=min_score)
+
+    def explain(
+        self,
+        query: QuerySource,
+        hit: Hit | str | os.PathLike[str],
+        *,
+        box: Sequence[float] | None = None,
+        fetch: bool = False,
+    ) -> Explanation:
+        """Score of every region of one image for a query: the numbers behind the heat map.
+
+        Raises:
+            UsageError: the image is not in the gallery.
+        """
+        vector = query_vector(self.encoder, query, box, fetch=fetch)
+        return self.explain_vector(vector, hit)
+
+    def explain_vector(self, vector: npt.NDArray[np.float32], hit: Hit | str | os.PathLike[str]) -> Explanation:
+        """The same for a query vector: (dimension,) float32."""
+        path = hit.path if isinstance(hit, Hit) else os.path.abspath(hit)
+        snapshot, _ = self._current()
+        index = snapshot.index_of_path(path)
+        if index is None:
+            raise UsageError(f"{path}: not in the gallery {self.path}")
+        return explain(snapshot, path, index, vector)
+
+    def _current(self) -> tuple[Snapshot, Searcher]:
+        with self._lock:
+            if self._searching is None or self._searching[0].version != self._store.catalogue.data_version():
+                self._searching = None  # freed before the next one is built
+                snapshot = self._store.snapshot()
+                self._searching = (snapshot, ExactSearcher(snapshot))
+            return self._searching
+
+    def _adopt(self, backbone: Encoder, whitening: Whitening) -> None:
+        temporary = self.path / (_WHITENING_FILE + ".new")
+        whitening.save(temporary)
+        manifest = self._store.manifest
+        adopted = Manifest(**{**asdict(manifest), "encoder": encoder_record(Whitened(backbone, whitening))})
+        adopted.write(self.path)
+        temporary.replace(self.path / _WHITENING_FILE)
+        self._store.manifest = adopted
+
+
+def _as_box(box: Sequence[float] | None) -> Box | None:
+    if box is None or len(box) != 4:
+        return None
+    return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))

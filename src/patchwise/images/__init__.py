@@ -1,0 +1,15 @@
+"""How pixels come in: decoding files, and cutting regions to the size an encoder takes."""
+
+from patchwise.images.cut import RESAMPLING, cut_regions
+from patchwise.images.decode import DEFAULT_MAX_PIXELS, Picture, fetch_url, read_picture
+from patchwise.images.formats import image_suffixes
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "RESAMPLING",
+    "Picture",
+    "cut_regions",
+    "fetch_url",
+    "image_suffixes",
+    "read_picture",
+]

@@ -1,0 +1,74 @@
+"""From a file to regions ready for the encoder; runs in worker threads, ahead of the encoder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.encoders import Encoder
+from patchwise.errors import ImageUnreadable
+from patchwise.images import cut_regions, read_picture
+from patchwise.images.cut import shrink_factor
+from patchwise.indexing.walk import FoundFile
+from patchwise.regions import Regions, RegionStrategy
+
+__all__ = ["Prepared", "cut_picture", "read_and_hash"]
+
+_READ_WHOLE_BYTES = 64 * 1024 * 1024
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded picture: `crops` is (regions, S, S, 3) uint8, row for row with `regions`."""
+
+    image_size: tuple[int, int]
+    regions: Regions
+    crops: npt.NDArray[np.uint8]
+
+
+def read_and_hash(file: FoundFile) -> tuple[bytes | Path, bytes]:
+    """What to decode (the bytes, or the path of a very large file) and the hash of the file's content.
+
+    Raises:
+        ImageUnreadable: the file cannot be read.
+    """
+    path = Path(file.path)
+    try:
+        if file.size <= _READ_WHOLE_BYTES:
+            data = path.read_bytes()
+            return data, hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        return path, digest.digest()
+    except PermissionError as error:
+        raise ImageUnreadable(file.path, "permission denied") from error
+    except OSError as error:
+        raise ImageUnreadable(file.path, f"cannot be read ({error.strerror or error})") from error
+
+
+def cut_picture(
+    source: bytes | Path, name: str, encoder: Encoder, strategy: RegionStrategy, max_pixels: int
+) -> Prepared:
+    """Decode an image no larger than its regions need, and cut them.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    planned: Regions | None = None
+
+    def shrink(size: tuple[int, int]) -> float:
+        nonlocal planned
+        planned = strategy.regions(size)
+        return shrink_factor(planned.boxes, encoder.input_size)
+
+    picture = read_picture(source, name=name, max_pixels=max_pixels, shrink=shrink)
+    regions = planned if planned is not None else strategy.regions(picture.size)
+    crops = cut_regions(picture, regions.boxes, encoder.input_size, encoder.resampling)
+    return Prepared(picture.size, regions, crops)

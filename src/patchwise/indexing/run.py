@@ -1,0 +1,299 @@
+"""One indexing run: what changed, decode ahead, encode, commit often, sweep what vanished."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.encoders import Encoder
+from patchwise.errors import EncoderError, GalleryError, ImageError
+from patchwise.images import DEFAULT_MAX_PIXELS
+from patchwise.indexing.encode import BatchEncoder
+from patchwise.indexing.prepare import Prepared, cut_picture, read_and_hash
+from patchwise.indexing.walk import FoundFile, Walk
+from patchwise.regions import RegionStrategy
+from patchwise.store import Encoded, FileRow, Writer
+
+__all__ = ["IndexProgress", "IndexReport", "index_paths", "prepared_ahead"]
+
+_LOOK_AHEAD_BYTES = 128 * 1024 * 1024
+_COMMIT_PICTURES = 64
+_COMMIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class IndexProgress:
+    """After each file: `done` of `total` that needed a look; `failed` is (path, reason) if it could not be read."""
+
+    done: int
+    total: int
+    failed: tuple[str, str] | None = None
+
+
+@dataclass
+class IndexReport:
+    """What an indexing run did; every count is of files, `failed` and `unreadable_folders` are (path, reason)."""
+
+    added: int = 0
+    changed: int = 0
+    renamed: int = 0
+    copied: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    encoded_regions: int = 0
+    seconds: float = 0.0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    still_failing: int = 0
+    unreadable_folders: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What a worker found in a file: a picture to encode, or the id of one that is known already."""
+
+    file: FoundFile
+    digest: bytes
+    prepared: Prepared | None
+    known_content: int | None
+
+
+def index_paths(
+    writer: Writer,
+    load_encoder: Callable[[], Encoder],
+    strategy: RegionStrategy,
+    found: Walk,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    workers: int | None = None,
+    progress: Callable[[IndexProgress], None] | None = None,
+) -> IndexReport:
+    """Bring the gallery up to date with the files found; an interrupted run is continued by the next.
+
+    The encoder is loaded only when a file needs a look.
+
+    Raises:
+        GalleryError: a root holds no image at all any more, although the gallery knows some from there.
+        StorageFull: the disk refused; what was committed before is safe.
+    """
+    began = time.monotonic()
+    report = IndexReport(unreadable_folders=found.unreadable)
+    known: dict[str, FileRow] = {}
+    for root in found.roots:
+        known.update(writer.catalogue.known(root))
+    _refuse_emptied_roots(found, known)
+
+    todo = [file for file in found.files if not _same(file, known.get(file.path))]
+    todo_paths = {file.path for file in todo}
+    for file in found.files:
+        if file.path not in todo_paths:
+            report.unchanged += known[file.path].content is not None
+            report.still_failing += known[file.path].content is None
+    vanished = _vanished(found, known)
+    if todo:
+        encoder = load_encoder()
+        leaving = {known[path].content for path in vanished}
+        run = _Run(writer, encoder, report, known, leaving, len(todo), progress)
+        look = _Look(writer, encoder, strategy, max_pixels)
+        try:
+            for looked in _ahead(look, todo, workers or _workers(), _window(encoder, strategy)):
+                run.take(looked)
+            run.finish()
+        except (KeyboardInterrupt, EncoderError):
+            run.commit()
+            raise
+    if vanished:
+        writer.record(forgotten=vanished)
+    report.removed = sum(known[path].content is not None for path in vanished) - report.renamed
+    report.seconds = time.monotonic() - began
+    return report
+
+
+class _Run:
+    """Takes looked-at files in order, and commits them in small groups."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        encoder: Encoder,
+        report: IndexReport,
+        known: dict[str, FileRow],
+        leaving: set[int | None],
+        total: int,
+        progress: Callable[[IndexProgress], None] | None,
+    ) -> None:
+        self._writer, self._report, self._known = writer, report, known
+        self._leaving = leaving - {None}
+        self._total, self._done, self._progress = total, 0, progress
+        self._batches: BatchEncoder[_Looked] = BatchEncoder(encoder)
+        self._pictures: list[Encoded] = []
+        self._files: list[FileRow] = []
+        self._failures: list[tuple[FileRow, str]] = []
+        self._last_commit = time.monotonic()
+
+    def take(self, looked: _Looked | tuple[FoundFile, str]) -> None:
+        if isinstance(looked, tuple):
+            file, reason = looked
+            self._failures.append((FileRow(file.path, file.mtime_ns, file.size, None), reason))
+            self._report.failed.append((file.path, reason))
+            self._step((file.path, reason))
+        elif looked.prepared is None:
+            self._relink(looked)
+            self._step()
+        else:
+            self._store(self._batches.push(looked, looked.prepared))
+        waiting = len(self._pictures) + len(self._files) + len(self._failures)
+        if waiting >= _COMMIT_PICTURES or (waiting and time.monotonic() - self._last_commit > _COMMIT_SECONDS):
+            self.commit()
+
+    def finish(self) -> None:
+        self._store(self._batches.finish())
+        self.commit()
+
+    def commit(self) -> None:
+        if self._pictures:
+            self._writer.add(self._pictures)
+        if self._files or self._failures:
+            self._writer.record(files=self._files, failures=self._failures)
+        self._pictures, self._files, self._failures = [], [], []
+        self._last_commit = time.monotonic()
+
+    def _relink(self, looked: _Looked) -> None:
+        file, content = looked.file, looked.known_content
+        self._files.append(FileRow(file.path, file.mtime_ns, file.size, content))
+        before = self._known.get(file.path)
+        if before is not None and before.content == content:
+            self._report.unchanged += 1
+        elif content in self._leaving:
+            self._leaving.discard(content)
+            self._report.renamed += 1
+        elif before is not None and before.content is not None:
+            self._report.changed += 1
+        else:
+            self._report.copied += 1
+
+    def _store(self, complete: Iterable[tuple[_Looked, Prepared, npt.NDArray[np.float32]]]) -> None:
+        for looked, prepared, vectors in complete:
+            file = looked.file
+            self._pictures.append(
+                Encoded(
+                    file.path,
+                    file.mtime_ns,
+                    file.size,
+                    looked.digest,
+                    prepared.image_size,
+                    prepared.regions,
+                    vectors,
+                )
+            )
+            self._report.encoded_regions += len(prepared.regions)
+            before = self._known.get(file.path)
+            if before is None or before.content is None:
+                self._report.added += 1
+            else:
+                self._report.changed += 1
+            self._step()
+
+    def _step(self, failed: tuple[str, str] | None = None) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(IndexProgress(self._done, self._total, failed))
+
+
+class _Look:
+    """What a worker thread does with one file."""
+
+    def __init__(self, writer: Writer, encoder: Encoder, strategy: RegionStrategy, max_pixels: int) -> None:
+        self._catalogue, self._encoder, self._strategy = writer.catalogue, encoder, strategy
+        self._max_pixels = max_pixels
+
+    def __call__(self, file: FoundFile) -> _Looked | tuple[FoundFile, str]:
+        try:
+            source, digest = read_and_hash(file)
+            content = self._catalogue.content_by_hash(digest)
+            if content is not None:
+                return _Looked(file, digest, None, content.id)
+            prepared = cut_picture(source, file.path, self._encoder, self._strategy, self._max_pixels)
+            return _Looked(file, digest, prepared, None)
+        except ImageError as error:
+            return file, error.reason
+
+
+def _ahead(
+    look: Callable[[FoundFile], _Looked | tuple[FoundFile, str]],
+    files: Sequence[FoundFile],
+    workers: int,
+    window: int,
+) -> Iterator[_Looked | tuple[FoundFile, str]]:
+    """Results in order, with at most `window` files under way or waiting."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="patchwise-decode")
+    waiting: deque[Future[_Looked | tuple[FoundFile, str]]] = deque()
+    try:
+        for file in files:
+            waiting.append(pool.submit(look, file))
+            if len(waiting) >= window:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def prepared_ahead(
+    files: Sequence[FoundFile],
+    encoder: Encoder,
+    strategy: RegionStrategy,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Iterator[Prepared]:
+    """Decode and cut files ahead of their use; those that cannot be read are left out."""
+
+    def look(file: FoundFile) -> _Looked | tuple[FoundFile, str]:
+        try:
+            return _Looked(file, b"", cut_picture(Path(file.path), file.path, encoder, strategy, max_pixels), None)
+        except ImageError as error:
+            return file, error.reason
+
+    for looked in _ahead(look, files, _workers(), _window(encoder, strategy)):
+        if isinstance(looked, _Looked) and looked.prepared is not None:
+            yield looked.prepared
+
+
+def _workers() -> int:
+    return max(os.cpu_count() or 1, 2)
+
+
+def _window(encoder: Encoder, strategy: RegionStrategy) -> int:
+    """How many cut pictures may wait in memory."""
+    regions = len(strategy.regions((4096, 4096)))
+    return max(min(_LOOK_AHEAD_BYTES // (regions * encoder.input_size**2 * 3), 64), 2)
+
+
+def _same(file: FoundFile, row: FileRow | None) -> bool:
+    return row is not None and row.mtime_ns == file.mtime_ns and row.size == file.size
+
+
+def _below(root: str, path: str) -> bool:
+    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _vanished(found: Walk, known: dict[str, FileRow]) -> list[str]:
+    present = {file.path for file in found.files}
+    hidden = [folder for folder, _ in found.unreadable]
+    return [path for path in known if path not in present and not any(_below(folder, path) for folder in hidden)]
+
+
+def _refuse_emptied_roots(found: Walk, known: dict[str, FileRow]) -> None:
+    for root in found.roots:
+        held = sum(_below(root, path) for path in known)
+        if held and not any(_below(root, file.path) for file in found.files) and not found.unreadable:
+            raise GalleryError(
+                f"{root}: holds no image any more, but the gallery knows {held:,} from there. Is a drive not mounted? "
+                f"Nothing was changed. To drop them: patchwise remove {root}"
+            )

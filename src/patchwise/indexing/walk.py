@@ -1,0 +1,97 @@
+"""Finding image files: every folder once, hidden ones left out, problems noted and passed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from patchwise.errors import UsageError
+from patchwise.images import image_suffixes
+
+__all__ = ["FoundFile", "Walk", "walk"]
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A regular file that may be an image; `path` is absolute."""
+
+    path: str
+    mtime_ns: int
+    size: int
+
+
+@dataclass
+class Walk:
+    """What lies under some roots; `unreadable` folders are (path, reason), nothing is known of what is in them."""
+
+    roots: list[str]
+    files: list[FoundFile] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def walk(roots: Iterable[str | os.PathLike[str]], *, follow_links: bool = False) -> Walk:
+    """List the image files under folders, and files named themselves whatever their ending, sorted by path.
+
+    Hidden files and folders (leading dot) are passed over. Links to folders are followed only with
+    `follow_links`, and then no folder is entered twice.
+
+    Raises:
+        UsageError: a root does not exist, or is neither file nor folder.
+    """
+    found = Walk([os.path.abspath(root) for root in roots])
+    files: dict[str, FoundFile] = {}
+    entered: set[tuple[int, int]] = set()
+    for root in found.roots:
+        try:
+            status = os.stat(root)
+        except OSError as error:
+            raise UsageError(
+                f"{root}: {_reason(error)}; to drop what the gallery holds from there: patchwise remove {root}"
+            ) from error
+        if stat.S_ISDIR(status.st_mode):
+            for file in _folder(root, follow_links, entered, found.unreadable):
+                files[file.path] = file
+        elif stat.S_ISREG(status.st_mode):
+            files[root] = FoundFile(root, status.st_mtime_ns, status.st_size)
+        else:
+            raise UsageError(f"{root}: neither a file nor a folder")
+    found.files = [files[path] for path in sorted(files)]
+    return found
+
+
+def _folder(
+    root: str, follow_links: bool, entered: set[tuple[int, int]], unreadable: list[tuple[str, str]]
+) -> Iterator[FoundFile]:
+    suffixes = image_suffixes()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as listing:
+                entries = list(listing)
+        except OSError as error:
+            unreadable.append((folder, _reason(error)))
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                if entry.is_dir(follow_symlinks=follow_links):
+                    waiting.append(entry.path)
+                elif os.path.splitext(entry.name)[1].lower() in suffixes and entry.is_file():
+                    status = entry.stat()
+                    yield FoundFile(entry.path, status.st_mtime_ns, status.st_size)
+            except OSError as error:
+                unreadable.append((entry.path, _reason(error)))
+
+
+def _reason(error: OSError) -> str:
+    return {FileNotFoundError: "no such file or folder", PermissionError: "permission denied"}.get(
+        type(error), error.strerror or str(error)
+    )

@@ -1,0 +1,128 @@
+"""The HTML page: query, hits with boxes and heat maps, in one file that opens from disk."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from PIL import Image
+
+from patchwise.boxes import Box
+from patchwise.report.draw import colour_heat, thumbnail
+from patchwise.report.text import printable
+from patchwise.search import Explanation, Hit, RegionScore
+
+__all__ = ["ReportHit", "ReportSection", "render_html"]
+
+_LONGEST = 480
+
+
+@dataclass(frozen=True)
+class ReportHit:
+    """One hit as shown: `picture` is the decoded image, or the reason why it cannot be shown.
+
+    `true_box` and `note` are for evaluations, where the answer is known.
+    """
+
+    hit: Hit
+    explanation: Explanation
+    picture: Image.Image | str
+    true_box: Box | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """One query and its hits; `box` is in pixels of the query, whose upright size is `query_size`."""
+
+    title: str
+    query: Image.Image
+    query_size: tuple[int, int]
+    box: Box | None
+    hits: Sequence[ReportHit]
+    summary: str = ""
+
+
+def render_html(title: str, sections: Sequence[ReportSection], footer: str = "") -> str:
+    """A complete page, images included; it needs no network and no other file."""
+    page = Template(files("patchwise.report").joinpath("page.html").read_text(encoding="utf-8"))
+    return page.substitute(
+        title=escape(title),
+        sections="\n".join(_section(section) for section in sections),
+        footer=escape(footer),
+    )
+
+
+def _section(section: ReportSection) -> str:
+    heats = [hit.explanation.heat_map() for hit in section.hits]
+    # One scale for all hits of a query, so that bright means the same in each of them.
+    low = min((float(heat.min()) for heat in heats), default=0.0)
+    high = max((float(heat.max()) for heat in heats), default=1.0)
+    cards = []
+    for shown, heat in zip(section.hits, heats, strict=True):
+        cards.append(_card(shown, _data_uri(Image.fromarray(colour_heat(heat, low, high)), "PNG")))
+    empty = "" if cards else '<p class="none">Nothing matched.</p>'
+    summary = f'<p class="summary">{escape(section.summary)}</p>' if section.summary else ""
+    return f"""<section>
+<h2>{escape(printable(section.title))}</h2>{summary}
+<div class="row">
+<figure class="query"><div class="frame">{_image(section.query, "query")}\
+{_overlay(section.query_size, section.box, None, [])}</div>
+<figcaption><b>query</b></figcaption></figure>
+<div class="hits">{"".join(cards)}{empty}</div>
+</div>
+<p class="scale"><span>{low:.2f}</span><i></i><span>{high:.2f}</span> heat map: mean score of the regions at a point</p>
+</section>"""
+
+
+def _card(shown: ReportHit, heat: str) -> str:
+    hit = shown.hit
+    if isinstance(shown.picture, str):
+        picture = f'<p class="none">cannot be shown: {escape(shown.picture)}</p>'
+    else:
+        picture = f"""{_image(shown.picture, printable(Path(hit.path).name))}\
+<img class="heat" src="{heat}" alt="">{_overlay(hit.size, hit.box, shown.true_box, shown.explanation.regions)}"""
+    where = "whole image" if hit.level == 0 else f"level {hit.level}, row {hit.cell[0]}, column {hit.cell[1]}"
+    box = ", ".join(f"{edge:.0f}" for edge in hit.box)
+    note = f"<br><b>{escape(shown.note)}</b>" if shown.note else ""
+    return f"""<figure><div class="frame">{picture}</div>
+<figcaption><b>{hit.rank}.</b> <a href="{escape(_file_uri(hit.path))}" title="{escape(printable(hit.path))}">\
+{escape(printable(Path(hit.path).name))}</a><br>
+score <b>{hit.score:.3f}</b> &middot; {where}<br><small>box {box} of {hit.size[0]} &times; {hit.size[1]}</small>{note}\
+</figcaption></figure>"""
+
+
+def _overlay(size: tuple[int, int], box: Box | None, true_box: Box | None, regions: Sequence[RegionScore]) -> str:
+    shapes = [
+        _rectangle("region", region.box, f"L{region.level} {region.cell[0]},{region.cell[1]}: {region.score:.3f}")
+        for region in regions
+    ]
+    shapes += [_rectangle(kind, edges) for edges, kind in ((true_box, "true"), (box, "best")) if edges is not None]
+    view = f'viewBox="0 0 {size[0]} {size[1]}" preserveAspectRatio="none"'
+    return f"<svg {view}>{''.join(shapes)}</svg>"
+
+
+def _rectangle(kind: str, box: Box, label: str = "") -> str:
+    x0, y0, x1, y1 = box
+    inside = f"<title>{escape(label)}</title>" if label else ""
+    return f'<rect class="{kind}" x="{x0:g}" y="{y0:g}" width="{x1 - x0:g}" height="{y1 - y0:g}">{inside}</rect>'
+
+
+def _image(picture: Image.Image, alt: str) -> str:
+    return f'<img src="{_data_uri(thumbnail(picture, _LONGEST), "JPEG")}" alt="{escape(alt)}">'
+
+
+def _data_uri(picture: Image.Image, kind: str) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **({"quality": 82} if kind == "JPEG" else {"optimize": True}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _file_uri(path: str) -> str:
+    return Path(path).absolute().as_uri()

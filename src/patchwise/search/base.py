@@ -1,0 +1,85 @@
+"""What a search returns, and the protocol of whatever finds candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.boxes import Box
+
+__all__ = ["Explanation", "Hit", "RegionScore", "Searcher"]
+
+
+@dataclass(frozen=True)
+class RegionScore:
+    """One region of an image: `box` in pixels of the upright original, `level` and `cell` (row, column).
+
+    A region without a place in a grid has level -1 and cell (-1, -1).
+    """
+
+    box: Box
+    level: int
+    cell: tuple[int, int]
+    score: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An image that was found: its best region decides score, box, level and cell.
+
+    `score` is a cosine in [-1, 1]; `size` the upright (width, height); `regions` its ten best, best first.
+    """
+
+    rank: int
+    path: str
+    score: float
+    box: Box
+    level: int
+    cell: tuple[int, int]
+    size: tuple[int, int]
+    regions: tuple[RegionScore, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Every region's score for one query, in region order: the numbers behind a heat map."""
+
+    path: str
+    size: tuple[int, int]
+    regions: tuple[RegionScore, ...]
+
+    def heat_map(self, resolution: int = 64) -> npt.NDArray[np.float32]:
+        """Mean over levels of the score at each point: (height, width) float32, longer side `resolution`.
+
+        Regions of one level that overlap are averaged; a level that does not reach a point does not count there.
+        """
+        scale = resolution / max(self.size)
+        width, height = (max(round(side * scale), 1) for side in self.size)
+        x = (np.arange(width) + 0.5) / width * self.size[0]
+        y = (np.arange(height) + 0.5) / height * self.size[1]
+        total, levels_here = np.zeros((height, width)), np.zeros((height, width))
+        for level in sorted({region.level for region in self.regions}):
+            score, cover = np.zeros((height, width)), np.zeros((height, width))
+            for region in self.regions:
+                if region.level == level:
+                    x0, y0, x1, y1 = region.box
+                    inside = np.outer((y >= y0) & (y < y1), (x >= x0) & (x < x1))
+                    score += inside * region.score
+                    cover += inside
+            total += np.divide(score, cover, out=np.zeros_like(score), where=cover > 0)
+            levels_here += cover > 0
+        return np.divide(total, levels_here, out=np.zeros_like(total), where=levels_here > 0).astype(np.float32)
+
+
+class Searcher(Protocol):
+    """Finds the pictures of a snapshot that may rank among the best for each query."""
+
+    def candidates(self, queries: npt.NDArray[np.float32], k: int) -> list[npt.NDArray[np.int64]]:
+        """For (Q, dimension) unit queries, Q arrays of picture indices that hold at least the k best, in any order.
+
+        "Best" is by each picture's best region. Ties at the k-th place are all included.
+        """
+        ...

@@ -1,0 +1,77 @@
+"""From candidates to hits: scores and winning regions from the stored vectors, the same whatever found them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.search.base import Explanation, Hit, RegionScore, Searcher
+from patchwise.store import Snapshot
+
+__all__ = ["explain", "rank"]
+
+_REGIONS_PER_HIT = 10
+
+
+def rank(
+    snapshot: Snapshot,
+    searcher: Searcher,
+    queries: npt.NDArray[np.float32],
+    *,
+    k: int,
+    offset: int = 0,
+    min_score: float | None = None,
+) -> Iterator[list[Hit]]:
+    """Hits `offset` to `offset + k` for each of (Q, dimension) unit queries, in order.
+
+    Scores fall; equal scores are ordered by path, equal regions of an image by region order.
+    """
+    for query, candidates in zip(queries, searcher.candidates(queries, offset + k), strict=True):
+        scores = {int(index): region_scores(snapshot, int(index), query) for index in candidates}
+        order = sorted((-float(scores[index].max()), path, index) for path, index in snapshot.paths(list(scores)))
+        kept = [(path, index) for negated, path, index in order if min_score is None or -negated >= min_score]
+        yield [
+            _hit(snapshot, path, index, scores[index], place)
+            for place, (path, index) in enumerate(kept[offset : offset + k], start=offset + 1)
+        ]
+
+
+def explain(snapshot: Snapshot, path: str, index: int, query: npt.NDArray[np.float32]) -> Explanation:
+    """Score of every region of picture `index` for one unit query."""
+    scores = region_scores(snapshot, index, query)
+    return Explanation(path, snapshot.size(index), _regions(snapshot, index, scores, np.arange(len(scores))))
+
+
+def region_scores(snapshot: Snapshot, index: int, query: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Cosine of a unit query with every stored vector of picture `index`: (regions,) float64.
+
+    A sum per row in double precision: equal vectors get equal scores wherever they are stored, which a matrix
+    product does not promise.
+    """
+    products = snapshot.vectors(index).astype(np.float64) * query.astype(np.float64)
+    scores: npt.NDArray[np.float64] = products.sum(axis=1)
+    return scores
+
+
+def _hit(snapshot: Snapshot, path: str, index: int, scores: npt.NDArray[np.float64], place: int) -> Hit:
+    best_first = np.argsort(-scores, kind="stable")[:_REGIONS_PER_HIT]
+    regions = _regions(snapshot, index, scores, best_first)
+    best = regions[0]
+    return Hit(place, path, best.score, best.box, best.level, best.cell, snapshot.size(index), regions)
+
+
+def _regions(
+    snapshot: Snapshot, index: int, scores: npt.NDArray[np.float64], chosen: npt.NDArray[np.intp]
+) -> tuple[RegionScore, ...]:
+    table = snapshot.regions(index).table
+    return tuple(
+        RegionScore(
+            box=tuple(float(edge) for edge in table["box"][i]),  # type: ignore[arg-type]
+            level=int(table["level"][i]),
+            cell=(int(table["row"][i]), int(table["column"][i])),
+            score=float(scores[i]),
+        )
+        for i in chosen
+    )

@@ -1,0 +1,96 @@
+"""A reader's view: the live pictures at one moment, unaffected by what a writer does next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.regions import Regions
+from patchwise.regions.base import REGION_DTYPE
+from patchwise.store.catalogue import Catalogue, ContentRow
+from patchwise.store.shards import Shards
+
+__all__ = ["Snapshot"]
+
+
+class Snapshot:
+    """Live pictures in storage order; picture i owns rows `starts[i]` to `starts[i + 1]` of all live rows."""
+
+    def __init__(self, catalogue: Catalogue, shards: Shards) -> None:
+        with catalogue.reading():
+            self.version = catalogue.data_version()
+            contents = catalogue.contents()
+            committed = catalogue.shards()
+            shards.check(committed)
+            # Mapped now, so that a compaction that deletes the files later does not concern this reader.
+            self._vectors = {shard: shards.vectors(shard, rows) for shard, rows in committed.items() if rows}
+            self._regions = {
+                shard: np.memmap(shards.path(shard, ".regions"), dtype=REGION_DTYPE, mode="r", shape=(rows,))
+                for shard, rows in committed.items()
+                if rows
+            }
+        self._catalogue = catalogue
+        self.dimension = shards.dimension
+        columns = np.array(contents, dtype=np.int64).reshape(-1, len(ContentRow._fields))
+        self._ids, self._widths, self._heights, self._shard, self._first, self._rows = columns.T[:6]
+        self._index_of = {int(content): index for index, content in enumerate(self._ids)}
+        self.starts = np.concatenate([[0], np.cumsum(self._rows)]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def rows(self) -> int:
+        """Number of live regions."""
+        return int(self.starts[-1])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Upright (width, height) of picture `index`."""
+        return int(self._widths[index]), int(self._heights[index])
+
+    def vectors(self, index: int) -> npt.NDArray[np.float16]:
+        """Stored vectors of picture `index`: (regions, dimension) fp16."""
+        first, rows = int(self._first[index]), int(self._rows[index])
+        return self._vectors[int(self._shard[index])][first : first + rows]
+
+    def regions(self, index: int) -> Regions:
+        """Regions of picture `index`, row for row with its vectors."""
+        first, rows = int(self._first[index]), int(self._rows[index])
+        return Regions(np.array(self._regions[int(self._shard[index])][first : first + rows]))
+
+    def paths(self, indices: Sequence[int]) -> list[tuple[str, int]]:
+        """(path, picture) of every file that holds one of these pictures."""
+        ids = [int(self._ids[index]) for index in indices]
+        return [(path, self._index_of[content]) for path, content in self._catalogue.paths_of(ids)]
+
+    def index_of_path(self, path: str) -> int | None:
+        """The picture that a path holds, if it is live in this snapshot."""
+        row = self._catalogue.known(path).get(path)
+        return None if row is None or row.content is None else self._index_of.get(row.content)
+
+    def runs(self, max_rows: int) -> Iterator[tuple[int, int, npt.NDArray[np.float16]]]:
+        """Live vectors as (first picture, one past the last, mapped rows), whole pictures, in order.
+
+        A run holds at most `max_rows` rows, or one picture where that alone has more.
+        """
+        index = 0
+        while index < len(self):
+            end = index + 1
+            while (
+                end < len(self)
+                and self._shard[end] == self._shard[index]
+                and self._first[end] == self._first[end - 1] + self._rows[end - 1]
+                and self.starts[end + 1] - self.starts[index] <= max_rows
+            ):
+                end += 1
+            first = int(self._first[index])
+            rows = int(self.starts[end] - self.starts[index])
+            yield index, end, self._vectors[int(self._shard[index])][first : first + rows]
+            index = end
+
+    def indices_of_paths(self, paths: Iterable[str]) -> list[int]:
+        """Pictures that these paths hold, unknown paths left out."""
+        found = (self.index_of_path(path) for path in paths)
+        return [index for index in found if index is not None]

@@ -1,0 +1,178 @@
+"""The gallery directory as a whole: making it, opening it, one writer at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from patchwise.errors import GalleryBusy, GalleryDamaged, GalleryExists, GalleryNotFound, StorageFull
+from patchwise.store.catalogue import CATALOGUE, Catalogue
+from patchwise.store.manifest import MANIFEST, Manifest
+from patchwise.store.shards import VECTORS, Shards
+from patchwise.store.snapshot import Snapshot
+from patchwise.store.verify import VerifyReport, verify
+from patchwise.store.writer import Writer
+
+__all__ = ["Store"]
+
+_LOCK = "lock"
+_WRITER = "writer.pid"
+_OWN_NAMES = {
+    MANIFEST,
+    MANIFEST + ".new",
+    CATALOGUE,
+    CATALOGUE + "-wal",
+    CATALOGUE + "-shm",
+    CATALOGUE + "-journal",
+    VECTORS,
+    _LOCK,
+    _WRITER,
+}
+
+
+class Store:
+    """An open gallery directory.
+
+    Raises:
+        GalleryNotFound: nothing there.
+        GalleryDamaged: files are missing or unreadable.
+        GalleryMismatch: made by a newer patchwise.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.exists():
+            raise GalleryNotFound(
+                f"{folder}: no gallery here. Make one with: patchwise index FOLDER --gallery {folder}"
+            )
+        if not (folder / MANIFEST).is_file():
+            if _is_half_made(folder) and (folder / VECTORS).exists():
+                raise GalleryNotFound(
+                    f"{folder}: a gallery was begun here but never finished. "
+                    f"Run: patchwise index FOLDER --gallery {folder}"
+                )
+            if (folder / CATALOGUE).exists():
+                raise GalleryDamaged(
+                    f"{folder / MANIFEST}: missing. Restore it from a backup, or delete {folder} and index again"
+                )
+            raise GalleryNotFound(f"{folder}: not a gallery (it has no {MANIFEST})")
+        self.folder = folder
+        self.manifest = Manifest.read(folder)
+        self.catalogue = Catalogue(folder)
+        self.shards = Shards(folder, self.manifest.dimension)
+
+    @classmethod
+    def create(cls, folder: Path, manifest: Manifest) -> Store:
+        """Make an empty gallery.
+
+        Raises:
+            GalleryExists: a gallery or other files are there already.
+        """
+        if (folder / MANIFEST).exists() or (folder.exists() and not _is_half_made(folder)):
+            what = "a gallery" if (folder / MANIFEST).exists() else "something that is not a gallery"
+            raise GalleryExists(f"{folder}: {what} is already there; choose another place with --gallery")
+        try:
+            (folder / VECTORS).mkdir(parents=True, exist_ok=True)
+            Catalogue(folder, create=True).close()
+            manifest.write(folder)
+        except OSError as error:
+            raise StorageFull(f"{folder}: a gallery cannot be made here ({error.strerror or error})") from error
+        return cls(folder)
+
+    def close(self) -> None:
+        self.catalogue.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Keep every other writer out for the length of the block; readers are not affected.
+
+        Raises:
+            GalleryBusy: another process is writing.
+            GalleryDamaged: a shard is missing or cut short, so that nothing may be appended.
+        """
+        with self._exclusive():
+            self.shards.check(self.catalogue.shards())
+            yield Writer(self.catalogue, self.shards)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        # The operating system drops the lock when its process ends, however that happens.
+        lock = FileLock(self.folder / _LOCK, timeout=0)
+        owner = self.folder / _WRITER
+        try:
+            lock.acquire()
+        except Timeout as error:
+            try:
+                pid = owner.read_text(encoding="ascii").strip() or "unknown"
+            except OSError:
+                pid = "unknown"
+            raise GalleryBusy(
+                f"{self.folder}: another patchwise (process {pid}) is writing to this gallery; wait "
+                "until it has finished, or stop it"
+            ) from error
+        except OSError as error:
+            raise StorageFull(f"{self.folder}: cannot be written to ({error.strerror or error})") from error
+        try:
+            owner.write_text(str(os.getpid()), encoding="ascii")
+            yield
+        finally:
+            lock.release()
+
+    def snapshot(self) -> Snapshot:
+        """The live pictures as of now.
+
+        Raises:
+            GalleryDamaged: a shard is missing or cut short.
+        """
+        return Snapshot(self.catalogue, self.shards)
+
+    def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Check every stored byte; with `repair`, forget the pictures whose vectors are lost.
+
+        Their files are encoded again by the next indexing of their folder.
+        """
+        if not repair:
+            return verify(self.catalogue, self.shards, progress)[0]
+        with self._exclusive():
+            report, damaged = verify(self.catalogue, self.shards, progress)
+            with self.catalogue.transaction():
+                self.catalogue.drop_contents(damaged)
+                self._close_broken_shards()
+            report.repaired = not self.catalogue.integrity_problems()
+            return report
+
+    def _close_broken_shards(self) -> None:
+        """Shorten the committed length of cut shards to the rows still in use, so that they can be opened."""
+        in_use: dict[int, int] = {}
+        for content in self.catalogue.contents(live_only=False):
+            in_use[content.shard] = max(in_use.get(content.shard, 0), content.first + content.rows)
+        committed = self.catalogue.shards()
+        keep = [
+            shard for shard, rows in committed.items() if in_use.get(shard) or not self.shards.problems(shard, rows)
+        ]
+        for shard, rows in committed.items():
+            if shard in in_use and self.shards.problems(shard, rows):
+                self.catalogue.put_shard(shard, in_use[shard])
+        self.catalogue.drop_shards_except(keep)
+
+
+def _is_half_made(folder: Path) -> bool:
+    """Whether a folder holds nothing but what an interrupted `create` leaves (or nothing at all)."""
+    if not folder.is_dir():
+        return False
+    if any(entry.name not in _OWN_NAMES for entry in folder.iterdir()):
+        return False
+    vectors = folder / VECTORS
+    return not (vectors.is_dir() and any(vectors.iterdir()))

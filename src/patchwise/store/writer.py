@@ -1,0 +1,144 @@
+"""The one writer: vectors first, then the catalogue, so that a killed run leaves nothing half-known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.regions import Regions
+from patchwise.store.catalogue import Catalogue, ContentRow, FileRow
+from patchwise.store.shards import Shards, checksum
+
+__all__ = ["Encoded", "Writer"]
+
+_FLUSH_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A picture ready to be stored: `vectors` is (regions, dimension), row for row with `regions`."""
+
+    path: str
+    mtime_ns: int
+    size: int
+    digest: bytes
+    image_size: tuple[int, int]
+    regions: Regions
+    vectors: npt.NDArray[np.float32]
+
+
+class Writer:
+    """Changes a gallery; obtained from `Store.writer`, which keeps every other writer out."""
+
+    def __init__(self, catalogue: Catalogue, shards: Shards) -> None:
+        self.catalogue = catalogue
+        self._shards = shards
+
+    def add(self, pictures: Sequence[Encoded]) -> None:
+        """Store pictures and the files that hold them, all or none.
+
+        Raises:
+            StorageFull: the disk refused; nothing of this call is stored.
+        """
+        new = {
+            picture.digest: picture for picture in pictures if self.catalogue.content_by_hash(picture.digest) is None
+        }
+        committed = self.catalogue.shards()
+        last = max(committed, default=1)
+        appender = _Appender(self._shards, last, committed.get(last, 0))
+        placed = []
+        for picture in new.values():
+            vectors, table = picture.vectors.astype("<f2"), picture.regions.table
+            shard, first = appender.place(vectors, table)
+            placed.append(ContentRow(0, *picture.image_size, shard, first, len(table), checksum(vectors, table)))
+        appender.flush()
+        with self.catalogue.transaction():
+            for shard, rows in appender.committed.items():
+                self.catalogue.put_shard(shard, rows)
+            for digest, row in zip(new, placed, strict=True):
+                self.catalogue.put_content(digest, row)
+            for picture in pictures:
+                content = self.catalogue.content_by_hash(picture.digest)
+                if content is not None:
+                    self.catalogue.put_file(picture.path, picture.mtime_ns, picture.size, content.id)
+
+    def record(
+        self,
+        *,
+        files: Iterable[FileRow] = (),
+        failures: Iterable[tuple[FileRow, str]] = (),
+        forgotten: Iterable[str] = (),
+    ) -> None:
+        """Store in one step: files that hold known pictures, files that cannot be read, and paths to forget."""
+        with self.catalogue.transaction():
+            for row in files:
+                if row.content is not None:
+                    self.catalogue.put_file(row.path, row.mtime_ns, row.size, row.content)
+            for row, reason in failures:
+                self.catalogue.put_failure(row.path, row.mtime_ns, row.size, reason)
+            for path in forgotten:
+                self.catalogue.forget(path)
+
+    def compact(self) -> int:
+        """Rewrite the shards that hold dead rows, without them; returns how many rows were dropped.
+
+        Readers go on with the old files until they look again.
+        """
+        live: dict[int, list[ContentRow]] = {shard: [] for shard in self.catalogue.shards()}
+        for content in self.catalogue.contents():
+            live[content.shard].append(content)
+        committed = self.catalogue.shards()
+        untidy = [shard for shard, rows in committed.items() if rows > sum(c.rows for c in live[shard])]
+        appender = _Appender(self._shards, max(committed, default=0) + 1, 0)
+        moves: list[tuple[int, int, int]] = []
+        for shard in untidy:
+            for content in live[shard]:
+                vectors = self._shards.read(shard, content.first, content.rows)
+                table = self._shards.regions(shard, content.first, content.rows).table
+                moves.append((content.id, *appender.place(vectors, table)))
+        appender.flush()
+        new_rows = appender.committed
+        kept = {shard: rows for shard, rows in committed.items() if shard not in untidy}
+        with self.catalogue.transaction():
+            for shard, rows in new_rows.items():
+                self.catalogue.put_shard(shard, rows)
+            for move in moves:
+                self.catalogue.move_content(*move)
+            self.catalogue.drop_dead_contents()
+            self.catalogue.drop_shards_except([*kept, *new_rows])
+        for shard in set(self._shards.ids_on_disk()) - set(kept) - set(new_rows):
+            self._shards.remove(shard)
+        return sum(committed.values()) - sum(kept.values()) - sum(new_rows.values())
+
+
+class _Appender:
+    """Places pictures behind the committed rows of a shard, and in new shards once that is full."""
+
+    def __init__(self, shards: Shards, shard: int, filled: int) -> None:
+        self._shards = shards
+        self._shard, self._written, self._filled = shard, filled, filled
+        self._pending: list[tuple[npt.NDArray[np.float16], npt.NDArray[np.void]]] = []
+        self.committed: dict[int, int] = {}
+
+    def place(self, vectors: npt.NDArray[np.float16], table: npt.NDArray[np.void]) -> tuple[int, int]:
+        """Take one picture's rows; returns the shard and row where they begin once flushed."""
+        if self._filled and self._filled + len(table) > self._shards.rows_per_shard:
+            self.flush()
+            self._shard, self._written, self._filled = self._shard + 1, 0, 0
+        elif self._filled - self._written > _FLUSH_ROWS:
+            self.flush()
+        first = self._filled
+        self._pending.append((vectors, table))
+        self._filled += len(table)
+        return self._shard, first
+
+    def flush(self) -> None:
+        """Write what is pending and force it to disk."""
+        if self._pending:
+            vectors, tables = zip(*self._pending, strict=True)
+            self._shards.append(self._shard, self._written, np.concatenate(vectors), np.concatenate(tables))
+            self.committed[self._shard] = self._written = self._filled
+            self._pending.clear()

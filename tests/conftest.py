@@ -1,0 +1,71 @@
+"""Shared fixtures: a fast encoder that really looks at pixels, pictures made from a seed, the shared real data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from patchwise.encoders.whitening import normalised
+
+
+class FakeEncoder:
+    """A 4 x 4 x 3 colour layout of the region: quick, deterministic, and different for different pictures."""
+
+    id = "fake"
+    dimension = 48
+    input_size = 16
+    resampling = "bilinear"
+    batch_size = 8
+    weights_sha256 = "0" * 64
+
+    def __init__(self) -> None:
+        self.encoded_regions = 0
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        assert pixels.shape[1:] == (16, 16, 3)
+        self.encoded_regions += len(pixels)
+        layout = pixels.reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4), dtype=np.float64).reshape(len(pixels), -1)
+        # The constant keeps a black region from becoming the zero vector.
+        return normalised((layout - 127.5 + 1e-3).astype(np.float32))
+
+
+@pytest.fixture
+def fake_encoder() -> FakeEncoder:
+    return FakeEncoder()
+
+
+def make_picture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
+    """Smooth coloured blobs: pictures of different seeds differ everywhere, at every scale."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def picture() -> Callable[..., Image.Image]:
+    return make_picture
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path) -> Path:
+    """Six pictures, 00.png to 05.png, from seeds 0 to 5."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(6):
+        make_picture(seed).save(folder / f"{seed:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real pictures for tests; present in CI, perhaps not with a user."""
+    folder = Path(os.environ.get("PATCHWISE_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here: the shared real pictures are needed for this test")
+    return folder
