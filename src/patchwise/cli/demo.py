@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from patchwise.cli.options import AsJson
+from patchwise.cli.options import AsJson, print_json, say
 
 
 def demo(
-    output: Annotated[Path, typer.Argument(help="Folder for scenes, galleries and the report.")] = Path("demo-output"),
+    output: Annotated[Path, typer.Argument(help="Folder for scenes, galleries and report.")] = Path("demo-output"),
     as_json: AsJson = False,
 ) -> None:
-    """placeholder"""
+    """Hide photographs in cluttered scenes, then find them: whole images against regions.
+
+    Needs the extra packages of patchwise[demo], which bring the photographs; nothing is downloaded.
+    """
+    from patchwise.demo import run_demo
+    from patchwise.demo.run import STRATEGIES
+
+    result = run_demo(output, say)
+    if as_json:
+        print_json(
+            {
+                "objects": [asdict(found) for found in result.objects],
+                "report": str(result.report),
+                "picture": str(result.picture),
+            }
+        )
+        return
+    by_key = {(found.name, found.strategy): found for found in result.objects}
+    whole, regions = STRATEGIES
+    typer.echo(f"{'':14}{'found among the first hits':^30}{'IoU of the box':^18}")
+    typer.echo(f"{'object':14}{'whole images':>14}{'regions':>14}{'whole':>10}{'regions':>10}")
+    for name in dict.fromkeys(found.name for found in result.objects):
+        a, b = by_key[name, whole], by_key[name, regions]
+        typer.echo(
+            f"{name:14}{f'{a.found} of {a.scenes}':>14}{f'{b.found} of {b.scenes}':>14}"
+            f"{a.mean_iou:>10.2f}{b.mean_iou:>10.2f}"
+        )
+    for label, strategy in (("whole images", whole), ("regions", regions)):
+        chosen = [found for found in result.objects if found.strategy == strategy]
+        typer.echo(
+            f"{label:14}found {sum(found.found for found in chosen)} of {sum(found.scenes for found in chosen)}, "
+            f"mAP {_mean([found.average_precision for found in chosen]):.1f}, "
+            f"LocScore {_mean([found.loc_score for found in chosen]):.1f}, "
+            f"mean IoU {_mean([found.mean_iou for found in chosen]) / 100:.2f}"
+        )
+    typer.echo(f"look at {result.report} (and {result.picture})")
+
+
+def _mean(values: list[float]) -> float:
+    return 100 * sum(values) / len(values)

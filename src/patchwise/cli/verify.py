@@ -36,8 +36,6 @@ def verify(
         if report.problems and not repair:
             say("to forget what is lost, so that the next index encodes it again: patchwise verify --repair")
         elif report.affected_files:
-            say(
-                f"run `patchwise index` on the folders of these {len(report.affected_files):,} images to encode them again"
-            )
+            say(f"to encode these {len(report.affected_files):,} images again: patchwise index, on their folders")
     if not report.ok:
         raise typer.Exit(1)
