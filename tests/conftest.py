@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,3 +71,27 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here: the shared real pictures are needed for this test")
     return folder
+
+
+# Started between the tests and a command: root passes every permission check, so these rights are given up first.
+_WITHOUT_PRIVILEGES = """
+import ctypes, os, sys
+if os.getuid() == 0:
+    for right in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        if ctypes.CDLL(None, use_errno=True).prctl(24, right, 0, 0, 0):  # PR_CAPBSET_DROP
+            sys.exit(f"cannot drop capability {right}")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def unprivileged() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`subprocess.run` of Python with the given arguments, bound by file permissions even when root runs the tests."""
+    if sys.platform == "win32" or (os.getuid() == 0 and sys.platform != "linux"):
+        pytest.skip("needs POSIX permissions that apply to the user who runs the tests")
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", _WITHOUT_PRIVILEGES, sys.executable, *map(str, arguments)]
+        return subprocess.run(command, **{"capture_output": True, "text": True, "timeout": 60, **options})
+
+    return run

@@ -18,7 +18,15 @@ import numpy.typing as npt
 from patchwise._version import __version__
 from patchwise.boxes import Box
 from patchwise.encoders import Encoder, Whitened, Whitening, encoder_record, load_backbone, load_encoder
-from patchwise.errors import EncoderError, GalleryMismatch, GalleryNotFound, PatchwiseError, UsageError
+from patchwise.errors import (
+    EncoderError,
+    GalleryDamaged,
+    GalleryExists,
+    GalleryMismatch,
+    GalleryNotFound,
+    PatchwiseError,
+    UsageError,
+)
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing import IndexProgress, IndexReport, index_paths, learn_whitening, query_vector, walk
 from patchwise.indexing.query import QuerySource
@@ -136,7 +144,13 @@ class Gallery:
         try:
             gallery = cls.open(folder)
         except GalleryNotFound:
-            return cls.create(folder, **given)
+            try:
+                return cls.create(folder, **given)
+            except GalleryExists as exists:
+                try:
+                    gallery = cls.open(folder)  # another process was quicker
+                except GalleryNotFound:
+                    raise exists from None
         manifest = gallery._store.manifest
         actual = {
             "encoder": str(manifest.encoder["id"]),
@@ -202,9 +216,19 @@ class Gallery:
     def _own_whitening(self) -> Whitening | None:
         if self._store.manifest.whitening != "gallery":
             return None
-        if not (self.path / _WHITENING_FILE).exists():
+        if self._must_learn_whitening():
             raise EncoderError(f"{self.path}: its whitening is not learned yet; index some pictures first")
         return Whitening.load(self.path / _WHITENING_FILE)
+
+    def _must_learn_whitening(self) -> bool:
+        if self._store.manifest.whitening != "gallery" or (self.path / _WHITENING_FILE).exists():
+            return False
+        if self._store.catalogue.shards():  # another one would not fit the vectors that are stored
+            raise GalleryDamaged(
+                f"{self.path / _WHITENING_FILE}: missing. Restore it from a backup, or delete {self.path} and index "
+                "again"
+            )
+        return True
 
     def add(
         self,
@@ -228,7 +252,7 @@ class Gallery:
         found = walk(paths, follow_links=follow_links)
         with self._store.writer() as writer:
             manifest = self._store.manifest
-            if manifest.whitening == "gallery" and not (self.path / _WHITENING_FILE).exists() and found.files:
+            if found.files and self._must_learn_whitening():
                 backbone = load_backbone(str(manifest.encoder["id"]))
                 whitening = learn_whitening(backbone, self.strategy, found, manifest.dimension, max_pixels=max_pixels)
                 self._adopt(backbone, whitening)
@@ -260,7 +284,7 @@ class Gallery:
         """Counts, sizes, and how the gallery was made."""
         manifest, catalogue = self._store.manifest, self._store.catalogue
         counts = catalogue.counts()
-        total = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        total = self._store.bytes_on_disk()
         return GalleryInfo(
             path=str(self.path),
             encoder=dict(manifest.encoder),

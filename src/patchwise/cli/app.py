@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import warnings
 
 import typer
 
 from patchwise import __version__
 from patchwise.cli import compact, demo, index, info, remove, search, verify
+from patchwise.cli.options import printable
 from patchwise.errors import PatchwiseError, UsageError
 
 __all__ = ["app", "main"]
@@ -53,19 +56,44 @@ for _name, _command in (
 
 def main() -> None:
     """Run the command line; every error that is the user's to mend becomes one line on stderr."""
+    # Pillow remarks on odd metadata of pictures that it reads all the same, and on sizes that are refused here anyway.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names leave as the bytes they are, text or not
     try:
-        app()
-    except PatchwiseError as error:
-        print(f"patchwise: {_one_line(error)}", file=sys.stderr)  # noqa: T201
-        sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR)
-    except KeyboardInterrupt:
-        print("patchwise: interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(EXIT_INTERRUPTED)
+        code = app(standalone_mode=False) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except SystemExit as stop:
+        # Typer ends like this when the reader of a pipe has gone, as with `| head`.
+        code = 0 if isinstance(stop.__context__, BrokenPipeError) else stop.code
     except BrokenPipeError:
-        # The reader of a pipe has gone, as with `| head`; Python must not complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python must not complain again at exit
+        code = 0
+    except KeyboardInterrupt:
+        code = _complain("interrupted", EXIT_INTERRUPTED)
+    except PatchwiseError as error:
+        code = _complain(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR)
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        code = _complain(f"{where}{error.strerror or error}", EXIT_ERROR)
+    except Exception as error:
+        code = _typer_error(error)
+    sys.exit(code)
 
 
-def _one_line(error: Exception) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(error))
+def _complain(message: str, code: int) -> int:
+    print(f"patchwise: {printable(message)}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _typer_error(error: Exception) -> int:
+    """What is wrong with the words typed; the class of these errors has moved between versions of Typer."""
+    context = getattr(error, "ctx", None)
+    if not hasattr(error, "format_message"):
+        raise error
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()  # type: ignore[attr-defined]
+        return EXIT_USAGE
+    help_command = f"{context.command_path} --help" if context is not None else "patchwise --help"
+    return _complain(f"{error.format_message().rstrip('.')}; see: {help_command}", EXIT_USAGE)

@@ -19,7 +19,7 @@ from patchwise.cli.options import (
 
 
 def index(
-    paths: Annotated[list[Path], typer.Argument(help="Folders and image files.")],
+    paths: Annotated[list[Path], typer.Argument(help="Folders and image files.", readable=False)],
     gallery: GalleryPath = DEFAULT_GALLERY,
     regions: Annotated[
         str | None,
@@ -92,6 +92,6 @@ def index(
     else:
         done = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count)
         typer.echo(f"{gallery}: {total:,} images ({done or 'nothing found'}) in {report.seconds:.1f} s")
-    if total == 0 and not report.failed and not report.removed:
+    if total == 0 and not (report.failed or report.still_failing or report.removed):
         say("no images found there; known endings are .jpg, .png, .webp, .tif, .bmp, .gif and others that Pillow reads")
         raise typer.Exit(3)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "GalleryPath", "MaxPixels", "print_json", "progress_bar", "say"]
+__all__ = ["AsJson", "GalleryPath", "MaxPixels", "print_json", "printable", "progress_bar", "say"]
 
 GalleryPath = Annotated[
     Path,
@@ -21,6 +21,7 @@ GalleryPath = Annotated[
         "-g",
         envvar="PATCHWISE_GALLERY",
         help="The gallery's directory.",
+        readable=False,  # the library says it better
         show_default=".patchwise",
     ),
 ]
@@ -44,8 +45,13 @@ def print_json(value: Any) -> None:
 
 def say(message: str) -> None:
     """A line for the person, on stderr."""
-    sys.stderr.write("".join(c if c.isprintable() or c == "\n" else "?" for c in message) + "\n")
+    sys.stderr.write(printable(message) + "\n")
     sys.stderr.flush()
+
+
+def printable(text: str) -> str:
+    """Text on one line: control characters and bytes that are no text are written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 @contextmanager

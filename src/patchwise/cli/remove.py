@@ -11,7 +11,9 @@ from patchwise.cli.options import DEFAULT_GALLERY, AsJson, GalleryPath, print_js
 
 
 def remove(
-    paths: Annotated[list[Path], typer.Argument(help="Files or folders, whether they still exist or not.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files or folders, whether they still exist or not.", readable=False)
+    ],
     gallery: GalleryPath = DEFAULT_GALLERY,
     as_json: AsJson = False,
 ) -> None:

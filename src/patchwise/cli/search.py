@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchwise.boxes import Box, parse_box
 from patchwise.cli.options import DEFAULT_GALLERY, AsJson, GalleryPath, MaxPixels, print_json, say
-from patchwise.errors import ImageError, UsageError
+from patchwise.errors import BoxError, ImageError, UsageError
 
 if TYPE_CHECKING:
+    from patchwise.boxes import Box
     from patchwise.gallery import Gallery
     from patchwise.search import Hit
 
@@ -44,6 +45,7 @@ def search(
     max_pixels: MaxPixels = None,
 ) -> None:
     """Find the images that show the same object as QUERY, and where in each of them."""
+    from patchwise.boxes import parse_box
     from patchwise.gallery import Gallery
     from patchwise.images import DEFAULT_MAX_PIXELS
 
@@ -51,15 +53,15 @@ def search(
         raise UsageError("give either one QUERY or --queries FILE.csv")
     if sum((as_json, as_csv, as_paths)) > 1:
         raise UsageError("choose one of --json, --csv and --paths")
-    if queries is not None and (box or html):
+    if queries is not None and (box is not None or html is not None):
         raise UsageError("--box and --html go with one QUERY; in --queries the boxes are columns of the file")
     limit = max_pixels or DEFAULT_MAX_PIXELS
     with Gallery.open(gallery) as opened:
         if queries is not None:
-            _search_many(opened, queries, k, offset, min_score, limit, as_csv, as_paths, null, copy_to)
+            _search_many(opened, queries, k, offset, min_score, fetch, limit, as_csv, as_paths, null, copy_to)
             return
         source = sys.stdin.buffer.read() if query == "-" else str(query)
-        parsed = parse_box(box) if box else None
+        parsed = parse_box(box) if box is not None else None
         hits = opened.search(source, box=parsed, k=k, offset=offset, min_score=min_score, fetch=fetch, max_pixels=limit)
         _print_hits(str(query), parsed, hits, as_json, as_csv, as_paths, null)
         if html is not None:
@@ -80,6 +82,7 @@ def _search_many(
     k: int,
     offset: int,
     min_score: float | None,
+    fetch: bool,
     max_pixels: int,
     as_csv: bool,
     as_paths: bool,
@@ -89,7 +92,7 @@ def _search_many(
     failed = found = 0
     first = True
     for answer in opened.search_many(
-        _read_queries(queries), k=k, offset=offset, min_score=min_score, max_pixels=max_pixels
+        _read_queries(queries), k=k, offset=offset, min_score=min_score, fetch=fetch, max_pixels=max_pixels
     ):
         if answer.error is not None:
             failed += 1
@@ -111,8 +114,11 @@ def _search_many(
 
 
 def _read_queries(file: Path) -> Iterator[tuple[str, Box | None]]:
+    from patchwise.boxes import parse_box
+
     try:
-        stream = sys.stdin if str(file) == "-" else file.open(newline="", encoding="utf-8-sig")
+        how: dict[str, Any] = {"newline": "", "encoding": "utf-8-sig"}  # with or without a byte order mark
+        stream = os.fdopen(sys.stdin.fileno(), closefd=False, **how) if str(file) == "-" else file.open(**how)
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
     with stream:
@@ -126,7 +132,11 @@ def _read_queries(file: Path) -> Iterator[tuple[str, Box | None]]:
                 edges = [(row.get(name) or "").strip() for name in ("x0", "y0", "x1", "y1")]
                 if not row["path"]:
                     raise UsageError(f"{file}, line {number}: path is empty")
-                yield row["path"], parse_box(",".join(edges)) if any(edges) else None
+                try:
+                    box = parse_box(",".join(edges)) if any(edges) else None
+                except BoxError as error:
+                    raise BoxError(f"{file}, line {number}: {error}") from error
+                yield row["path"], box
         except (UnicodeDecodeError, csv.Error) as error:
             raise UsageError(f"{file}: not a CSV file in UTF-8 ({error})") from error
 
@@ -152,8 +162,6 @@ def _print_hits(
             writer.writerow(CSV_HEADER)
         writer.writerows(csv_rows(query, hits))
     elif as_paths:
-        import os
-
         end = b"\0" if null else b"\n"
         for hit in hits:
             sys.stdout.buffer.write(os.fsencode(hit.path) + end)

@@ -22,7 +22,7 @@ __all__ = ["BuiltinBackbone", "shipped_whitening"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _NETWORK = _WEIGHTS / "efficientnet_lite0.onnx"
-_SLICE = 8  # regions per network call: activations then stay in the processor's cache
+_SLICE = 2  # regions per network call: activations then stay in the processor's cache, twice as fast as 32
 
 
 class BuiltinBackbone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +51,7 @@ class Whitening:
         do not blow up noise.
 
         Raises:
-            EncoderError: fewer examples than `dimension`.
+            EncoderError: fewer examples than `dimension`, or all of them alike.
         """
         count, full = vectors.shape
         if count <= dimension:
@@ -62,6 +63,11 @@ class Whitening:
         centred = vectors.astype(np.float64) - mean
         covariance = centred.T @ centred / count
         spread = float(np.trace(covariance)) / full
+        if spread * full <= np.finfo(np.float32).eps ** 2 * float(mean @ mean):
+            raise EncoderError(
+                f"learning a whitening needs pictures that differ, and all {count} regions look alike; "
+                "index more pictures, or use the whitening that is shipped"
+            )
         variance, directions = np.linalg.eigh(covariance)
         scatter = float(np.sum((centred**2).sum(axis=1) ** 2)) / count - float(np.sum(covariance**2))
         distance = float(np.sum(variance**2)) - full * spread**2
@@ -84,10 +90,13 @@ class Whitening:
             EncoderError: the file is missing or no whitening.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["mean"].astype(np.float32), arrays["projection"].astype(np.float32))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                mean, projection = (arrays[name].astype(np.float32) for name in ("mean", "projection"))
+            if mean.ndim != 1 or projection.ndim != 2 or len(mean) != len(projection):
+                raise ValueError(f"mean {mean.shape} and projection {projection.shape} do not fit together")
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise EncoderError(f"{path}: not a whitening file ({error})") from error
+        return cls(mean, projection)
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,16 @@ RESAMPLING: Mapping[str, Image.Resampling] = MappingProxyType(
     {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 )
 
-# Regions are resized from a copy of the picture that still has this many times the pixels needed per side.
-# Below 2 the halving filter shows in the vectors; above it nothing is gained (benchmarks/cutting.py).
-REDUCING_GAP = 2.0
+# Margins over the pixels that a region needs per side, below which vectors begin to move (benchmarks/cutting.py):
+# for copies of the picture halved before regions are resized, and for decoding at reduced scale.
+REDUCING_GAP = 1.5
+DECODING_GAP = 1.1
 
 
 def shrink_factor(boxes: npt.NDArray[np.floating], input_size: int) -> float:
-    """How much an image may be reduced while every region keeps `input_size` pixels per side."""
+    """How much an image may be reduced while every region keeps enough pixels for a square of `input_size`."""
     sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
-    return max(float(sides.min()) / input_size, 1.0)
+    return max(float(sides.min()) / (input_size * DECODING_GAP), 1.0)
 
 
 def cut_regions(
@@ -33,8 +34,7 @@ def cut_regions(
 ) -> npt.NDArray[np.uint8]:
     """Crop each box and resize it to a square, aspect not kept (method of the paper).
 
-    Large regions are resized from a picture halved beforehand, which costs a fraction and changes the vectors
-    less than storing them in fp16 does.
+    Large regions are resized from a copy of the picture halved beforehand, which costs a fraction of the time.
 
     Args:
         picture: the decoded image.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import io
+import re
 import struct
 import threading
 import urllib.error
@@ -59,13 +61,17 @@ def read_picture(
         ImageTooLarge: more than `max_pixels`.
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        # Pillow has one limit for the whole process, which it checks on opening, loading and cropping.
+        Image.MAX_IMAGE_PIXELS = max_pixels
     try:
         with Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source, formats=readable_formats()
         ) as image:
             return _decode(image, name, max_pixels, shrink)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(name, f"{error} Raise the limit with --max-pixels") from error
+        pixels = re.search(r"\d+", str(error))  # Pillow gives the image's size first
+        raise ImageTooLarge(name, _too_large(f"{int(pixels[0]):,}" if pixels else "its", max_pixels)) from error
     except UnidentifiedImageError as error:
         raise ImageUnreadable(name, _why_unidentified(source)) from error
     except FileNotFoundError as error:
@@ -92,6 +98,8 @@ def read_picture(
         struct.error,
     ) as error:
         # Pillow's decoders answer broken files with any of these.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ImageUnreadable(name, f"cannot be read ({error.strerror})") from error
         reason = str(error).strip() or type(error).__name__
         raise ImageUnreadable(name, f"corrupt or truncated ({reason})") from error
 
@@ -101,20 +109,23 @@ def _decode(
 ) -> Picture:
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageTooLarge(
-            name, f"{width} x {height} pixels exceed the limit of {max_pixels:,}; raise it with --max-pixels"
-        )
+        raise ImageTooLarge(name, _too_large(f"{width} x {height}", max_pixels))
     with _one_at_a_time_if_large(image.size):
         size = None
         if shrink is not None and image.format in ("JPEG", "MPO"):
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
             size = (height, width) if orientation in _QUARTER_TURNS else (width, height)
             factor = max(shrink(size), 1.0)
-            image.draft(None, (max(int(width / factor), 1), max(int(height / factor), 1)))
+            scale = next(scale for scale in (8, 4, 2, 1) if scale <= factor)
+            image.draft(None, (max(width // scale, 1), max(height // scale, 1)))
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         pixels = _to_rgb(image)
     return Picture(pixels, size or pixels.size)
+
+
+def _too_large(pixels: str, max_pixels: int) -> str:
+    return f"{pixels} pixels exceed the limit of {max_pixels:,}; raise it with --max-pixels"
 
 
 @contextmanager
@@ -165,11 +176,13 @@ def fetch_url(url: str, *, timeout: float = 30.0) -> bytes:
     """
     if not url.lower().startswith(("http://", "https://")):
         raise ImageUnreadable(url, "only http and https addresses are fetched")
-    request = urllib.request.Request(url, headers={"User-Agent": "patchwise"})
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "patchwise"})
         with urllib.request.urlopen(request, timeout=timeout) as response:
             data: bytes = response.read(_URL_BYTES + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise ImageUnreadable(url, f"could not be fetched ({error})") from error
     if len(data) > _URL_BYTES:
         raise ImageUnreadable(url, f"larger than {_URL_BYTES // 2**20} MiB")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +88,8 @@ def index_paths(
     known: dict[str, FileRow] = {}
     for root in found.roots:
         known.update(writer.catalogue.known(root))
-    _refuse_emptied_roots(found, known)
+    vanished = _vanished(found, known)
+    _refuse_emptied_roots(found, known, vanished)
 
     todo = [file for file in found.files if not _same(file, known.get(file.path))]
     todo_paths = {file.path for file in todo}
@@ -96,10 +97,9 @@ def index_paths(
         if file.path not in todo_paths:
             report.unchanged += known[file.path].content is not None
             report.still_failing += known[file.path].content is None
-    vanished = _vanished(found, known)
     if todo:
         encoder = load_encoder()
-        leaving = {known[path].content for path in vanished}
+        leaving = Counter(known[path].content for path in vanished)
         run = _Run(writer, encoder, report, known, leaving, len(todo), progress)
         look = _Look(writer, encoder, strategy, max_pixels)
         try:
@@ -125,14 +125,15 @@ class _Run:
         encoder: Encoder,
         report: IndexReport,
         known: dict[str, FileRow],
-        leaving: set[int | None],
+        leaving: Counter[int | None],
         total: int,
         progress: Callable[[IndexProgress], None] | None,
     ) -> None:
         self._writer, self._report, self._known = writer, report, known
-        self._leaving = leaving - {None}
+        self._leaving = leaving
         self._total, self._done, self._progress = total, 0, progress
         self._batches: BatchEncoder[_Looked] = BatchEncoder(encoder)
+        self._under_way: dict[bytes, list[FoundFile]] = {}  # hash of a picture not stored yet: its further files
         self._pictures: list[Encoded] = []
         self._files: list[FileRow] = []
         self._failures: list[tuple[FileRow, str]] = []
@@ -145,9 +146,14 @@ class _Run:
             self._report.failed.append((file.path, reason))
             self._step((file.path, reason))
         elif looked.prepared is None:
-            self._relink(looked)
-            self._step()
+            self._relink(looked.file, looked.known_content)
+        elif looked.digest in self._under_way:
+            self._under_way[looked.digest].append(looked.file)
+            self._count_copy(looked.file)
+        elif (content := self._writer.catalogue.content_by_hash(looked.digest)) is not None:
+            self._relink(looked.file, content.id)  # stored since the worker looked
         else:
+            self._under_way[looked.digest] = []
             self._store(self._batches.push(looked, looked.prepared))
         waiting = len(self._pictures) + len(self._files) + len(self._failures)
         if waiting >= _COMMIT_PICTURES or (waiting and time.monotonic() - self._last_commit > _COMMIT_SECONDS):
@@ -159,25 +165,39 @@ class _Run:
 
     def commit(self) -> None:
         if self._pictures:
-            self._writer.add(self._pictures)
+            copies = [
+                replace(picture, path=file.path, mtime_ns=file.mtime_ns, size=file.size)
+                for picture in self._pictures
+                for file in self._under_way.get(picture.digest, ())
+            ]
+            self._writer.add(self._pictures + copies)
+            for picture in self._pictures:
+                self._under_way.pop(picture.digest, None)
         if self._files or self._failures:
             self._writer.record(files=self._files, failures=self._failures)
         self._pictures, self._files, self._failures = [], [], []
         self._last_commit = time.monotonic()
 
-    def _relink(self, looked: _Looked) -> None:
-        file, content = looked.file, looked.known_content
+    def _relink(self, file: FoundFile, content: int | None) -> None:
         self._files.append(FileRow(file.path, file.mtime_ns, file.size, content))
         before = self._known.get(file.path)
         if before is not None and before.content == content:
             self._report.unchanged += 1
-        elif content in self._leaving:
-            self._leaving.discard(content)
+            self._step()
+        elif self._leaving[content] > 0:
+            self._leaving[content] -= 1
             self._report.renamed += 1
-        elif before is not None and before.content is not None:
+            self._step()
+        else:
+            self._count_copy(file)
+
+    def _count_copy(self, file: FoundFile) -> None:
+        before = self._known.get(file.path)
+        if before is not None and before.content is not None:
             self._report.changed += 1
         else:
             self._report.copied += 1
+        self._step()
 
     def _store(self, complete: Iterable[tuple[_Looked, Prepared, npt.NDArray[np.float32]]]) -> None:
         for looked, prepared, vectors in complete:
@@ -289,10 +309,10 @@ def _vanished(found: Walk, known: dict[str, FileRow]) -> list[str]:
     return [path for path in known if path not in present and not any(_below(folder, path) for folder in hidden)]
 
 
-def _refuse_emptied_roots(found: Walk, known: dict[str, FileRow]) -> None:
+def _refuse_emptied_roots(found: Walk, known: dict[str, FileRow], vanished: Sequence[str]) -> None:
     for root in found.roots:
-        held = sum(_below(root, path) for path in known)
-        if held and not any(_below(root, file.path) for file in found.files) and not found.unreadable:
+        held = sum(known[path].content is not None and _below(root, path) for path in vanished)
+        if held and not any(_below(root, file.path) for file in found.files):
             raise GalleryError(
                 f"{root}: holds no image any more, but the gallery knows {held:,} from there. Is a drive not mounted? "
                 f"Nothing was changed. To drop them: patchwise remove {root}"

@@ -74,7 +74,8 @@ def _folder(
                 continue
             entered.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as listing:
-                entries = list(listing)
+                # Sorted, so that of two links to one folder the same is entered every time.
+                entries = sorted(listing, key=lambda entry: entry.name, reverse=True)
         except OSError as error:
             unreadable.append((folder, _reason(error)))
             continue

@@ -29,8 +29,9 @@ def learn_whitening(
     Raises:
         EncoderError: too few pictures.
     """
-    step = max(len(found.files) // _PICTURES, 1)
-    pictures = prepared_ahead(found.files[::step][:_PICTURES], backbone, strategy, max_pixels)
+    count = min(len(found.files), _PICTURES)
+    chosen = [found.files[number * len(found.files) // count] for number in range(count)]
+    pictures = prepared_ahead(chosen, backbone, strategy, max_pixels)
     vectors = [encode_picture(backbone, picture.crops) for picture in pictures]
     stacked = np.concatenate(vectors) if vectors else np.empty((0, backbone.dimension), dtype=np.float32)
     return Whitening.learn(stacked, dimension)

@@ -72,6 +72,7 @@ def write_page(path: str | os.PathLike[str], page: str) -> None:
         StorageFull: it cannot be written.
     """
     try:
-        Path(path).write_text(page, encoding="utf-8")
+        # Names of files may hold bytes that are no text; they are written as escapes.
+        Path(path).write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise StorageFull(f"{path}: cannot be written ({error.strerror or error})") from error

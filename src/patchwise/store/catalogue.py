@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from patchwise.errors import GalleryDamaged, GalleryMismatch, StorageFull
+from patchwise.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryMismatch, StorageFull
 
 __all__ = ["CATALOGUE", "Catalogue", "ContentRow", "FileRow"]
 
@@ -25,7 +25,7 @@ _MIGRATIONS = (
     """
     CREATE TABLE shard (id INTEGER PRIMARY KEY, rows INTEGER NOT NULL);
     CREATE TABLE content (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: a reader may still hold a forgotten one
         hash BLOB NOT NULL UNIQUE,
         width INTEGER NOT NULL, height INTEGER NOT NULL,
         shard INTEGER NOT NULL REFERENCES shard(id), first INTEGER NOT NULL, rows INTEGER NOT NULL,
@@ -76,6 +76,7 @@ class Catalogue:
     Raises:
         GalleryDamaged: the file is missing or not a database.
         GalleryMismatch: its schema is newer than this program.
+        GalleryBusy, StorageFull, GalleryError: it cannot be opened now.
     """
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
@@ -85,30 +86,39 @@ class Catalogue:
             raise GalleryDamaged(f"{self._path}: missing. Restore it, or delete {folder} and index again")
         with self._explained():
             self._connection = self._connect(folder)
-            self._connection.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
+            try:
+                self._prepare(os.access(folder, os.W_OK))
+            except BaseException:
+                self._connection.close()
+                raise
 
     def _connect(self, folder: Path) -> sqlite3.Connection:
-        writable = os.access(folder, os.W_OK)
-        # Without the right to write beside it, WAL files cannot be made; such a gallery does not change either.
-        uri = self._path.resolve().as_uri() + ("" if writable else "?immutable=1")
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
-        if writable:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-        return connection
+        mode = ""
+        if not os.access(folder, os.W_OK):
+            # WAL files cannot be made there. Where they exist, somebody else is writing; elsewhere nothing changes.
+            mode = "?mode=ro" if (folder / f"{CATALOGUE}-wal").exists() else "?immutable=1"
+        uri = self._path.resolve().as_uri() + mode
+        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
 
-    def _migrate(self) -> None:
-        version = self.schema_version()
-        if version > SCHEMA_VERSION:
-            self._connection.close()
+    def _prepare(self, writable: bool) -> None:
+        if writable:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        if self.schema_version() < SCHEMA_VERSION:
+            self._migrate()
+        if (version := self.schema_version()) > SCHEMA_VERSION:
             raise GalleryMismatch(
                 f"{self._path}: catalogue schema {version} is newer than this patchwise knows ({SCHEMA_VERSION}). "
                 "Upgrade: pip install -U patchwise"
             )
-        for step in range(version, SCHEMA_VERSION):
-            statements = f"BEGIN IMMEDIATE; {_MIGRATIONS[step]} PRAGMA user_version = {step + 1}; COMMIT;"
-            self._connection.executescript(statements)
+
+    def _migrate(self) -> None:
+        with self.transaction():  # another process may be at it too: what is left to do is known only inside
+            for step in range(self.schema_version(), SCHEMA_VERSION):
+                for statement in _MIGRATIONS[step].split(";"):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {step + 1}")
 
     def schema_version(self) -> int:
         """The schema version recorded in the file."""
@@ -122,10 +132,21 @@ class Catalogue:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if "full" in str(error) or "disk I/O" in str(error):
+            reason = str(error)
+            if "readonly" in reason:
+                raise StorageFull(f"{self._path}: cannot be written to ({error})") from error
+            if "full" in reason or "disk I/O" in reason:
                 raise StorageFull(
                     f"{self._path}: the disk refused a write ({error}). Free some space and run the same command "
                     "again; what was committed is safe"
+                ) from error
+            if "locked" in reason:
+                raise GalleryBusy(
+                    f"{self._path}: another program is using the catalogue ({error}); wait until it has finished"
+                ) from error
+            if "unable to open" in reason:
+                raise GalleryError(
+                    f"{self._path}: {error}; is it yours to read, and its folder to write in?"
                 ) from error
             raise GalleryDamaged(f"{self._path}: {error}. Run: patchwise verify") from error
         except sqlite3.DatabaseError as error:
@@ -138,8 +159,8 @@ class Catalogue:
     def transaction(self) -> Iterator[None]:
         """All or nothing: commits on success, rolls back on any exception."""
         with self._lock, self._explained():
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -175,6 +196,11 @@ class Catalogue:
         with self._lock, self._explained():
             version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
             return version, self._connection.total_changes
+
+    def content(self, content_id: int) -> ContentRow | None:
+        """The picture with this id, if it is still known."""
+        rows = self._all(f"SELECT {_CONTENT_COLUMNS} FROM content WHERE id = ?", (content_id,))
+        return ContentRow(*rows[0]) if rows else None
 
     def content_by_hash(self, digest: bytes) -> ContentRow | None:
         """The picture with this hash, if known."""

@@ -49,6 +49,7 @@ class Manifest:
         Raises:
             GalleryDamaged: not readable as a manifest.
             GalleryMismatch: written by a newer patchwise.
+            PermissionError: it may not be read.
         """
         path = folder / MANIFEST
         try:
@@ -71,6 +72,8 @@ class Manifest:
                 str(content["created"]),
                 str(content["patchwise"]),
             )
+        except PermissionError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise GalleryDamaged(
                 f"{path}: not a readable manifest ({error}). Restore it from a backup, or delete {folder} and "

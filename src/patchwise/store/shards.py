@@ -6,9 +6,12 @@ says how many rows are committed; bytes beyond them are left over from a killed 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from patchwise.errors import GalleryDamaged, StorageFull
 from patchwise.regions import Regions
 from patchwise.regions.base import REGION_DTYPE
 
-__all__ = ["SHARD_BYTES", "VECTORS", "Shards", "checksum"]
+__all__ = ["SHARD_BYTES", "VECTORS", "Shards", "checksum", "total_size"]
 
 VECTORS = "vectors"
 SHARD_BYTES = 256 * 1024 * 1024
@@ -67,12 +70,11 @@ class Shards:
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
-                if error.errno in _NO_SPACE:
-                    raise StorageFull(
-                        f"{path}: the disk refused a write ({error.strerror}). Free some space and run the same "
-                        "command again; what was committed is safe"
-                    ) from error
-                raise
+                what = "Free some space" if error.errno in _NO_SPACE else "Mend that"
+                raise StorageFull(
+                    f"{path}: the disk refused a write ({error.strerror or error}). {what} and run the same "
+                    "command again; what was committed is safe"
+                ) from error
 
     def check(self, committed: dict[int, int]) -> None:
         """Make sure every committed row is there.
@@ -90,9 +92,12 @@ class Shards:
         for suffix, row_bytes in self._row_bytes.items():
             path = self.path(shard, suffix)
             expected = rows * row_bytes
-            if not path.is_file():
+            try:
+                actual = path.stat().st_size
+            except FileNotFoundError:
                 found.append((path, "vector shard is missing"))
-            elif (actual := path.stat().st_size) < expected:
+                continue
+            if actual < expected:
                 found.append((path, f"vector shard is cut short: {actual:,} bytes instead of {expected:,}"))
         return found
 
@@ -134,7 +139,17 @@ class Shards:
 
     def bytes_on_disk(self) -> int:
         """Size of all shard files."""
-        return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+        return total_size(self.folder.iterdir())
+
+
+def total_size(paths: Iterable[Path]) -> int:
+    """Size of all files among these; one that another process has just deleted counts nothing."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
 
 
 _HOW_TO_MEND = (

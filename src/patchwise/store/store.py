@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from patchwise.errors import GalleryBusy, GalleryDamaged, GalleryExists, GalleryNotFound, StorageFull
+from patchwise.errors import (
+    GalleryBusy,
+    GalleryDamaged,
+    GalleryError,
+    GalleryExists,
+    GalleryNotFound,
+    StorageFull,
+)
 from patchwise.store.catalogue import CATALOGUE, Catalogue
 from patchwise.store.manifest import MANIFEST, Manifest
-from patchwise.store.shards import VECTORS, Shards
+from patchwise.store.shards import VECTORS, Shards, total_size
 from patchwise.store.snapshot import Snapshot
 from patchwise.store.verify import VerifyReport, verify
 from patchwise.store.writer import Writer
@@ -42,9 +49,19 @@ class Store:
         GalleryNotFound: nothing there.
         GalleryDamaged: files are missing or unreadable.
         GalleryMismatch: made by a newer patchwise.
+        GalleryError: it may not be read.
     """
 
     def __init__(self, folder: Path) -> None:
+        try:
+            self._open(folder)
+        except PermissionError as error:
+            raise GalleryError(
+                f"{error.filename or folder}: permission denied. Ask the owner of the gallery, or choose another "
+                "with --gallery"
+            ) from error
+
+    def _open(self, folder: Path) -> None:
         if not folder.exists():
             raise GalleryNotFound(
                 f"{folder}: no gallery here. Make one with: patchwise index FOLDER --gallery {folder}"
@@ -71,14 +88,17 @@ class Store:
 
         Raises:
             GalleryExists: a gallery or other files are there already.
+            GalleryBusy: another process is making one here.
+            StorageFull: the disk refused.
         """
-        if (folder / MANIFEST).exists() or (folder.exists() and not _is_half_made(folder)):
-            what = "a gallery" if (folder / MANIFEST).exists() else "something that is not a gallery"
-            raise GalleryExists(f"{folder}: {what} is already there; choose another place with --gallery")
         try:
-            (folder / VECTORS).mkdir(parents=True, exist_ok=True)
-            Catalogue(folder, create=True).close()
-            manifest.write(folder)
+            _refuse_occupied(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            with _exclusive(folder):
+                _refuse_occupied(folder)  # another process may have been quicker
+                (folder / VECTORS).mkdir(exist_ok=True)
+                Catalogue(folder, create=True).close()
+                manifest.write(folder)
         except OSError as error:
             raise StorageFull(f"{folder}: a gallery cannot be made here ({error.strerror or error})") from error
         return cls(folder)
@@ -102,33 +122,13 @@ class Store:
             GalleryBusy: another process is writing.
             GalleryDamaged: a shard is missing or cut short, so that nothing may be appended.
         """
-        with self._exclusive():
+        with _exclusive(self.folder):
             self.shards.check(self.catalogue.shards())
             yield Writer(self.catalogue, self.shards)
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        # The operating system drops the lock when its process ends, however that happens.
-        lock = FileLock(self.folder / _LOCK, timeout=0)
-        owner = self.folder / _WRITER
-        try:
-            lock.acquire()
-        except Timeout as error:
-            try:
-                pid = owner.read_text(encoding="ascii").strip() or "unknown"
-            except OSError:
-                pid = "unknown"
-            raise GalleryBusy(
-                f"{self.folder}: another patchwise (process {pid}) is writing to this gallery; wait "
-                "until it has finished, or stop it"
-            ) from error
-        except OSError as error:
-            raise StorageFull(f"{self.folder}: cannot be written to ({error.strerror or error})") from error
-        try:
-            owner.write_text(str(os.getpid()), encoding="ascii")
-            yield
-        finally:
-            lock.release()
+    def bytes_on_disk(self) -> int:
+        """Size of everything in the gallery's directory."""
+        return total_size(self.folder.rglob("*"))
 
     def snapshot(self) -> Snapshot:
         """The live pictures as of now.
@@ -136,7 +136,16 @@ class Store:
         Raises:
             GalleryDamaged: a shard is missing or cut short.
         """
-        return Snapshot(self.catalogue, self.shards)
+        while True:
+            version = self.catalogue.data_version()
+            try:
+                return Snapshot(self.catalogue, self.shards)
+            except FileNotFoundError:
+                continue  # gone between the check and the mapping: the next round knows why
+            except GalleryDamaged:
+                # Another process may have compacted after the catalogue was read; what it says now has its files.
+                if self.catalogue.data_version() == version:
+                    raise
 
     def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check every stored byte; with `repair`, forget the pictures whose vectors are lost.
@@ -145,7 +154,7 @@ class Store:
         """
         if not repair:
             return verify(self.catalogue, self.shards, progress)[0]
-        with self._exclusive():
+        with _exclusive(self.folder):
             report, damaged = verify(self.catalogue, self.shards, progress)
             with self.catalogue.transaction():
                 self.catalogue.drop_contents(damaged)
@@ -166,6 +175,38 @@ class Store:
             if shard in in_use and self.shards.problems(shard, rows):
                 self.catalogue.put_shard(shard, in_use[shard])
         self.catalogue.drop_shards_except(keep)
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    # The operating system drops the lock when its process ends, however that happens.
+    lock = FileLock(folder / _LOCK, timeout=0)
+    owner = folder / _WRITER
+    try:
+        lock.acquire()
+    except Timeout as error:
+        try:
+            pid = owner.read_text(encoding="ascii").strip() or "unknown"
+        except OSError:
+            pid = "unknown"
+        raise GalleryBusy(
+            f"{folder}: another patchwise (process {pid}) is writing to this gallery; wait until it has finished, "
+            "or stop it"
+        ) from error
+    except OSError as error:
+        raise StorageFull(f"{folder}: cannot be written to ({error.strerror or error})") from error
+    try:
+        with suppress(OSError):  # only a courtesy, as on a full disk
+            owner.write_text(str(os.getpid()), encoding="ascii")
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if (folder / MANIFEST).exists() or (folder.exists() and not _is_half_made(folder)):
+        what = "a gallery" if (folder / MANIFEST).exists() else "something that is not a gallery"
+        raise GalleryExists(f"{folder}: {what} is already there; choose another place with --gallery")
 
 
 def _is_half_made(folder: Path) -> bool:

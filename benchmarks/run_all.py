@@ -1,0 +1,19 @@
+"""Run every benchmark, one after the other, then write the pages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from common import ROOT
+from make_docs import ORDER
+
+
+def main() -> None:
+    for name in (*ORDER, "make_docs"):
+        print(f"== {name}", flush=True)
+        subprocess.run([sys.executable, str(ROOT / "benchmarks" / f"{name}.py")], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Queries: from whatever holds a picture to one vector."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from patchwise.encoders import Encoder
+from patchwise.errors import BoxError, ImageTooLarge, ImageUnreadable, UsageError
+from patchwise.indexing import query_vector
+from patchwise.indexing.query import open_query
+
+Picture = Callable[..., Image.Image]
+ORIENTATION = 0x0112
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def served(picture: Picture) -> Iterator[str]:
+    """The address of a picture on this machine; below it, /missing is not there."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404 if self.path == "/missing" else 200)
+            self.end_headers()
+            self.wfile.write(b"<html>" if self.path == "/page" else png(picture(1)))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_every_kind_of_source_gives_the_same_vector(fake_encoder: Encoder, picture: Picture, tmp_path: Path) -> None:
+    image = picture(1)
+    path = tmp_path / "a ü\n.png"
+    image.save(path)
+    expected = query_vector(fake_encoder, path)
+    assert expected.shape == (48,) and expected.dtype == np.float32
+    sources: list[Any] = [str(path), path.read_bytes(), image, np.asarray(image), np.asarray(image).copy()]
+    for source in sources:
+        np.testing.assert_array_equal(query_vector(fake_encoder, source), expected)
+
+
+def test_a_web_address(fake_encoder: Encoder, picture: Picture, served: str) -> None:
+    expected = query_vector(fake_encoder, picture(1))
+    np.testing.assert_array_equal(query_vector(fake_encoder, f"{served}/a.png", fetch=True), expected)
+    with pytest.raises(ImageUnreadable, match=r"/missing: could not be fetched .*404"):
+        query_vector(fake_encoder, f"{served}/missing", fetch=True)
+    with pytest.raises(ImageUnreadable, match="/page: not an image"):
+        query_vector(fake_encoder, f"{served}/page", fetch=True)
+
+
+@pytest.mark.parametrize("address", ["http://example.invalid/a.png", "HTTPS://example.invalid/a.png"])
+def test_nothing_is_fetched_unless_asked_for(fake_encoder: Encoder, address: str) -> None:
+    with pytest.raises(UsageError, match="--fetch"):
+        query_vector(fake_encoder, address)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I"])
+def test_pillow_images_of_every_mode(fake_encoder: Encoder, picture: Picture, mode: str) -> None:
+    image = picture(1)
+    if mode in ("PA", "RGBa"):
+        image = image.convert("RGBA")
+    elif mode in ("LAB", "I"):
+        image = image.convert({"LAB": "RGB", "I": "L"}[mode])
+    try:
+        image = Image.frombytes("LAB", (8, 8), bytes(192)) if mode == "LAB" else image.convert(mode)
+    except ValueError:
+        pytest.skip(f"this Pillow does not convert to {mode}")
+    try:
+        vector = query_vector(fake_encoder, image)
+    except ImageUnreadable as error:
+        assert mode in str(error)
+    else:
+        assert np.isfinite(vector).all()
+        if mode in ("RGBA", "YCbCr"):  # no information lost: the same as the original, or nearly
+            np.testing.assert_allclose(vector, query_vector(fake_encoder, picture(1)), atol=0.05)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F"])
+def test_pillow_images_of_high_depth(fake_encoder: Encoder, picture: Picture, mode: str) -> None:
+    grey = np.asarray(picture(1).convert("L"))
+    deep = Image.fromarray(grey.astype(np.uint16) * 257 if mode == "I;16" else grey.astype(np.float32) / 255)
+    assert deep.mode == mode
+    expected = query_vector(fake_encoder, picture(1).convert("L"))
+    np.testing.assert_allclose(query_vector(fake_encoder, deep), expected, atol=0.02)
+
+
+def test_transparency_is_white(fake_encoder: Encoder, picture: Picture) -> None:
+    image = picture(1).convert("RGBA")
+    image.putalpha(Image.new("L", image.size, 0))
+    white = query_vector(fake_encoder, Image.new("RGB", image.size, "white"))
+    np.testing.assert_array_equal(query_vector(fake_encoder, image), white)
+
+
+def test_exif_turns_a_pillow_image_upright(fake_encoder: Encoder, picture: Picture, tmp_path: Path) -> None:
+    """As an image that was just opened, whose pixels still lie on their side."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    upright = picture(1)
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        assert opened.size == upright.size[::-1]
+        assert open_query(opened).size == upright.size
+        vector = query_vector(fake_encoder, opened)
+    np.testing.assert_array_equal(vector, query_vector(fake_encoder, upright))
+    np.testing.assert_array_equal(vector, query_vector(fake_encoder, tmp_path / "a.png"))
+
+
+def test_the_given_image_is_not_changed(fake_encoder: Encoder, picture: Picture) -> None:
+    image = picture(1).convert("RGBA")
+    before, mode = image.tobytes(), image.mode
+    query_vector(fake_encoder, image)
+    array = np.asarray(picture(1)).copy()
+    kept = array.copy()
+    query_vector(fake_encoder, array)
+    assert (image.tobytes(), image.mode) == (before, mode)
+    np.testing.assert_array_equal(array, kept)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+    ],
+)
+def test_arrays_must_be_rgb(fake_encoder: Encoder, array: Any) -> None:
+    with pytest.raises(ImageUnreadable, match=r"an array must be \(height, width, 3\) uint8 RGB"):
+        query_vector(fake_encoder, array)
+
+
+def test_an_array_seen_through_strides(fake_encoder: Encoder, picture: Picture) -> None:
+    array = np.asarray(picture(1))
+    expected = query_vector(fake_encoder, np.ascontiguousarray(array[::-1, ::2]))
+    np.testing.assert_array_equal(query_vector(fake_encoder, array[::-1, ::2]), expected)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_bytes_that_are_no_image(fake_encoder: Encoder, content: bytes) -> None:
+    with pytest.raises(ImageUnreadable, match=r"^query: "):
+        query_vector(fake_encoder, content)
+
+
+def test_paths_that_are_no_image(fake_encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("text")
+    for path, reason in (
+        (tmp_path / "gone.png", "no such file"),
+        (tmp_path, "a directory"),
+        (tmp_path / "text.png", "not an image"),
+    ):
+        with pytest.raises(ImageUnreadable, match=reason) as raised:
+            query_vector(fake_encoder, path)
+        assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_too_many_pixels(fake_encoder: Encoder, picture: Picture) -> None:
+    for source in (png(picture(1)), picture(1)):
+        with pytest.raises(ImageTooLarge, match="--max-pixels"):
+            query_vector(fake_encoder, source, max_pixels=96 * 64 - 1)
+        query_vector(fake_encoder, source, max_pixels=96 * 64)
+
+
+# Boxes
+
+
+def test_a_box_is_the_same_as_the_part_cut_out(fake_encoder: Encoder, picture: Picture) -> None:
+    image = picture(1)
+    for box in ((8, 8, 40, 40), (0, 0, 96, 64), (95, 63, 96, 64)):
+        expected = query_vector(fake_encoder, image.crop(box))
+        np.testing.assert_allclose(query_vector(fake_encoder, image, box), expected, atol=1e-6)
+    whole = query_vector(fake_encoder, image)
+    np.testing.assert_array_equal(query_vector(fake_encoder, image, (-5, -5.5, 1e6, 64)), whole)
+    np.testing.assert_array_equal(query_vector(fake_encoder, image, np.array([0, 0, 96, 64])), whole)
+
+
+def test_a_box_is_in_upright_pixels(fake_encoder: Encoder, picture: Picture) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 8
+    upright = picture(2, (40, 80))
+    buffer = io.BytesIO()
+    upright.transpose(Image.Transpose.ROTATE_270).save(buffer, "PNG", exif=exif)
+    expected = query_vector(fake_encoder, upright, (0, 60, 40, 80))
+    np.testing.assert_array_equal(query_vector(fake_encoder, buffer.getvalue(), (0, 60, 40, 80)), expected)
+    with pytest.raises(BoxError, match="40 x 80"):
+        query_vector(fake_encoder, buffer.getvalue(), (60, 0, 80, 40))
+
+
+@pytest.mark.parametrize(
+    ("box", "complaint"),
+    [
+        ((50, 10, 40, 20), "inside out"),
+        ((10, 10, 10, 20), "empty"),
+        ((96, 0, 120, 10), "outside the image, which is 96 x 64"),
+        ((-9, 0, 0, 10), "outside"),
+        ((10, 10, 10.4, 20), "less than one pixel"),
+        ((0, 0, float("nan"), 10), "finite"),
+        ((0, 0, float("inf"), 10), "finite"),
+        ((0, 0, 10), "four"),
+        ((0, 0, 10, 10, 10), "four"),
+    ],
+)
+def test_a_box_that_makes_no_sense(
+    fake_encoder: Encoder, picture: Picture, box: tuple[float, ...], complaint: str
+) -> None:
+    with pytest.raises(BoxError, match=complaint):
+        query_vector(fake_encoder, picture(1), box)

@@ -1,0 +1,52 @@
+"""Strategy strings: every name reads back as its strategy, everything else is explained."""
+
+from __future__ import annotations
+
+import pytest
+
+from patchwise.errors import RegionsError
+from patchwise.regions import Pyramid, RegionStrategy, Whole, parse_regions
+
+
+@pytest.mark.parametrize("strategy", [Whole(), *map(Pyramid, range(8))], ids=lambda strategy: strategy.name)
+def test_a_name_reads_back_as_its_strategy(strategy: RegionStrategy) -> None:
+    assert parse_regions(strategy.name) == strategy
+    assert parse_regions(f"  {strategy.name}\n") == strategy
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("whole", "whole"), ("pyramid:0", "pyramid:0"), ("pyramid:03", "pyramid:3")]
+)
+def test_names_are_canonical(text: str, name: str) -> None:
+    assert parse_regions(text).name == name
+
+
+@pytest.mark.parametrize("text", ["", " ", "pyramids:3", "Pyramid:3", "3", ":3", "whole image", "sliding", "pyramid 3"])
+def test_an_unknown_strategy_lists_those_that_are_known(text: str) -> None:
+    with pytest.raises(RegionsError) as raised:
+        parse_regions(text)
+    assert repr(text) in str(raised.value)
+    assert "known are" in str(raised.value)
+    assert "pyramid" in str(raised.value) and "whole" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pyramid",
+        *("pyramid:" + level for level in ("", "x", "-1", "1.5", "+2", " 3", "1:2", "8", "99", "²", "1e0", "9" * 5000)),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_bad_level_says_which_are_good(text: str) -> None:
+    with pytest.raises(RegionsError) as raised:
+        parse_regions(text)
+    message = str(raised.value)
+    assert message.startswith("regions ")
+    assert text[:12] in message
+    assert "0 and 7" in message or len(text) > 4300
+
+
+def test_whole_takes_no_parameter() -> None:
+    with pytest.raises(RegionsError, match="'whole:3': takes no parameter"):
+        parse_regions("whole:3")

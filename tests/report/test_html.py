@@ -1,0 +1,254 @@
+"""The page: whole in itself, well formed, and deaf to what file names say."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import FakeEncoder, make_picture
+from patchwise import Gallery, Hit
+from patchwise.errors import StorageFull
+from patchwise.report import ReportHit, ReportSection, render_html
+from patchwise.report.page import write_page, write_search_page
+from patchwise.report.text import printable
+from report.conftest import HOSTILE, make_explanation, make_hit
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+class Page(HTMLParser):
+    """Elements as (tag, attributes, text inside), after checking that every tag is closed where it should be."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
+        self._open: list[tuple[str, dict[str, str], list[str]]] = []
+        self.feed(page)
+        self.close()
+        assert not self._open, f"never closed: {[tag for tag, _, _ in self._open]}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"<{tag}> repeats an attribute"
+        element = (tag, {name: value or "" for name, value in attrs}, [])
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open and self._open[-1][0] == tag, f"</{tag}> closes nothing"
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        for _, _, text in self._open:
+            text.append(data)
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str]]:
+        wanted = {name.rstrip("_"): value for name, value in wanted.items()}
+        return [a for name, a, _ in self.elements if name == tag and wanted.items() <= a.items()]
+
+    def text(self, tag: str) -> list[str]:
+        return ["".join(text) for name, _, text in self.elements if name == tag]
+
+
+def section(found: list[Hit], **changes: object) -> ReportSection:
+    shown = [ReportHit(hit, make_explanation(hit), make_picture(hit.rank, (200, 100))) for hit in found]
+    fields = {
+        "title": "mug.jpg",
+        "query": make_picture(99, (60, 40)),
+        "query_size": (120, 80),
+        "box": None,
+        "hits": shown,
+    }
+    return ReportSection(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def decoded(uri: str) -> Image.Image:
+    head, _, content = uri.partition(",")
+    assert re.fullmatch(r"data:image/(jpeg|png);base64", head)
+    image = Image.open(io.BytesIO(base64.b64decode(content, validate=True)))
+    image.load()
+    return image
+
+
+@pytest.fixture
+def hostile_page(hostile_hits: list[Hit]) -> str:
+    return render_html("Hits for <b>$5</b>", [section(hostile_hits, title=HOSTILE[0])], "footer & <i>more</i>")
+
+
+def test_the_page_needs_nothing_else(hostile_page: str) -> None:
+    page = Page(hostile_page)
+    for tag, attributes, _ in page.elements:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        assert not {"srcset", "poster", "action", "xlink:href", "background"} & set(attributes)
+        if "src" in attributes:
+            assert attributes["src"].startswith("data:image/")
+        if "href" in attributes:
+            assert (tag, urlsplit(attributes["href"]).scheme) == ("a", "file")
+    (style,) = page.text("style")
+    assert "url(" not in style and "@import" not in style
+    assert not re.search(r"https?://", hostile_page)
+
+
+def test_every_picture_can_be_decoded(hostile_page: str, hostile_hits: list[Hit]) -> None:
+    sources = [attributes["src"] for attributes in Page(hostile_page).all("img")]
+    assert len(sources) == 1 + 2 * len(hostile_hits)
+    for source in sources:
+        image = decoded(source)
+        assert max(image.size) <= 480
+    assert decoded(sources[0]).size == (60, 40)
+    assert decoded(sources[1]).size == (200, 100)
+    assert (decoded(sources[2]).format, decoded(sources[2]).size) == ("PNG", (64, 32))
+
+
+def test_large_pictures_are_made_small() -> None:
+    hit = make_hit()
+    shown = ReportHit(hit, make_explanation(hit), make_picture(1, (2000, 1000)))
+    page = Page(render_html("t", [section([], hits=[shown], query=make_picture(2, (900, 1800)))]))
+    query, picture, _ = page.all("img")
+    assert decoded(query["src"]).size == (240, 480)
+    assert decoded(picture["src"]).size == (480, 240)
+
+
+def test_file_names_are_only_text(hostile_page: str, hostile_hits: list[Hit]) -> None:
+    page = Page(hostile_page)
+    links = page.all("a")
+    assert [link["title"] for link in links] == [printable(path) for path in HOSTILE]
+    assert page.text("a") == [printable(Path(path).name) for path in HOSTILE]
+    for link, path in zip(links, HOSTILE, strict=True):
+        assert unquote_to_bytes(urlsplit(link["href"]).path) == path.encode("utf-8", "surrogateescape")
+        assert set(link) == {"href", "title"}
+    alternatives = [attributes["alt"] for attributes in page.all("img")]
+    assert alternatives == ["query", *(alt for path in HOSTILE for alt in (printable(Path(path).name), ""))]
+    assert page.text("h2") == [printable(HOSTILE[0])]
+    assert page.text("title")[:1] == page.text("h1") == ["Hits for <b>$5</b>"]
+    assert page.text("footer") == ["footer & <i>more</i>"]
+    hostile_page.encode("utf-8")
+
+
+def test_nothing_that_runs_comes_from_a_name(hostile_page: str) -> None:
+    handlers = [
+        (tag, name) for tag, attributes, _ in Page(hostile_page).elements for name in attributes if name[:2] == "on"
+    ]
+    assert handlers == [("input", "onchange")] * 2
+
+
+def test_every_hit_is_shown_with_its_box() -> None:
+    hits = [make_hit(rank, f"/photos/{rank}.jpg", 1 - rank / 10) for rank in (1, 2, 3)]
+    page = Page(render_html("t", [section(hits)]))
+    boxes = page.all("rect", class_="best")
+    assert boxes == [{"class": "best", "x": "100", "y": "50", "width": "100", "height": "50"}] * 3
+    views = [attributes["viewbox"] for attributes in page.all("svg")]
+    assert views == ["0 0 120 80"] + ["0 0 200 100"] * 3
+    assert len(page.all("rect", class_="region")) == 3 * 2
+    captions = page.text("figcaption")
+    assert captions[0] == "query"
+    for hit, caption in zip(hits, captions[1:], strict=True):
+        assert f"{hit.rank}." in caption
+        assert f"score {hit.score:.3f}" in caption
+        assert "level 1, row 1, column 1" in caption
+        assert "box 100, 50, 200, 100 of 200 × 100" in caption
+
+
+def test_region_scores_can_be_read() -> None:
+    page = Page(render_html("t", [section([make_hit(score=0.75)])]))
+    assert page.text("rect")[:2] == ["L0 0,0: 0.250", "L1 1,1: 0.750"]
+
+
+def test_the_query_box_and_the_true_box() -> None:
+    hit = make_hit()
+    shown = ReportHit(hit, make_explanation(hit), make_picture(1), true_box=(5.5, 6, 20, 30), note="right & proper")
+    page = Page(render_html("t", [section([], hits=[shown], box=(10.0, 20.0, 60.0, 70.5), summary="one <hit>")]))
+    assert page.all("rect", class_="best")[0] == {
+        "class": "best",
+        "x": "10",
+        "y": "20",
+        "width": "50",
+        "height": "50.5",
+    }
+    assert page.all("rect", class_="true") == [{"class": "true", "x": "5.5", "y": "6", "width": "14.5", "height": "24"}]
+    assert "right & proper" in page.text("figcaption")[1]
+    assert "one <hit>" in page.text("p")
+
+
+def test_the_whole_image_is_called_so() -> None:
+    hit = Hit(1, "/a.jpg", 0.5, (0.0, 0.0, 200.0, 100.0), 0, (0, 0), (200, 100), make_hit().regions)
+    assert "whole image" in Page(render_html("t", [section([hit])])).text("figcaption")[1]
+
+
+def test_nothing_matched() -> None:
+    page = Page(render_html("t", [section([])]))
+    assert "Nothing matched." in page.text("p")
+    assert len(page.all("img")) == 1
+    assert page.all("rect", class_="best") == []
+
+
+def test_a_picture_that_is_gone_says_why() -> None:
+    hit = make_hit()
+    page = Page(render_html("t", [section([], hits=[ReportHit(hit, make_explanation(hit), "no such <file>")])]))
+    assert "cannot be shown: no such <file>" in page.text("p")
+    assert len(page.all("img")) == 1
+    assert "score 0.877" in page.text("figcaption")[1]
+
+
+def test_several_queries_on_one_page() -> None:
+    page = Page(render_html("t", [section([make_hit()], title="one"), section([], title="two")]))
+    assert page.text("h2") == ["one", "two"]
+
+
+def test_heat_is_on_one_scale_for_all_hits_of_a_query() -> None:
+    page = Page(render_html("t", [section([make_hit(1, score=0.9), make_hit(2, score=0.5)])]))
+    strong, weak = (np.asarray(decoded(heat["src"]).convert("L")) for heat in page.all("img", class_="heat"))
+    assert strong.max() > 230
+    assert weak.max() < strong.max() - 50
+    scale = next(text for text in page.text("p") if "heat map" in text)
+    assert scale.startswith("0.00") and "0.65" in scale
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, picture_folder: Path) -> Gallery:
+    gallery = Gallery.create(tmp_path / "g.pw", encoder=FakeEncoder(), regions="pyramid:1")
+    gallery.add(picture_folder)
+    return gallery
+
+
+def test_the_page_of_a_search(gallery: Gallery, picture_folder: Path, tmp_path: Path) -> None:
+    query, box = picture_folder / "02.png", (48.0, 0.0, 96.0, 32.0)
+    hits = gallery.search(query, box=box, k=4)
+    (picture_folder / "01.png").unlink()
+    (picture_folder / "03.png").write_bytes(b"no image any more")
+    write_search_page(tmp_path / "page.html", gallery, query, box, hits, title=str(query))
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert page.text("h1") == ["patchwise: 4 hits"]
+    assert page.text("h2") == [str(query)]
+    assert page.all("rect", class_="best")[0] == {"class": "best", "x": "48", "y": "0", "width": "48", "height": "32"}
+    assert [link["title"] for link in page.all("a")] == [hit.path for hit in hits]
+    gone = [text for text in page.text("p") if "cannot be shown" in text]
+    names = {Path(hit.path).name for hit in hits}
+    assert len(gone) == len(names & {"01.png", "03.png"})
+    assert page.text("footer") == [f"{gallery.path.absolute()}: 6 images, pyramid:1"]
+    for hit, place in zip(hits, page.text("figcaption")[1:], strict=True):
+        assert f"score {hit.score:.3f}" in place
+
+
+def test_a_page_can_name_files_that_are_no_text(tmp_path: Path) -> None:
+    broken = "bytes \udcff\udc80"
+    hit = make_hit(path=f"/{broken}.jpg")
+    shown = [ReportHit(hit, make_explanation(hit), f"{broken}: gone", note=broken)]
+    page = render_html(broken, [section([], hits=shown, title=broken, summary=broken)], broken)
+    write_page(tmp_path / "page.html", page)
+    assert r"bytes \udcff\udc80" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere" / "page.html"):
+        with pytest.raises(StorageFull, match=f"{re.escape(str(path))}: cannot be written"):
+            write_page(path, "<p>")

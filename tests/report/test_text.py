@@ -1,0 +1,121 @@
+"""Text: JSON and CSV that read back, and a table that a hostile path cannot disturb."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from patchwise import Hit
+from patchwise.report import CSV_HEADER, csv_rows, result_to_json, table_lines
+from patchwise.report.text import printable
+from report.conftest import HOSTILE, make_hit
+
+WHOLE = Hit(2, "/b.jpg", 0.5, (0.0, 0.0, 20.0, 10.0), 0, (0, 0), (20, 10), ())
+
+
+def test_json_worked_by_hand() -> None:
+    assert result_to_json("q.jpg", (1.0, 2.0, 3.0, 4.5), [make_hit()]) == {
+        "query": "q.jpg",
+        "box": [1.0, 2.0, 3.0, 4.5],
+        "hits": [
+            {
+                "rank": 1,
+                "path": "/photos/a.jpg",
+                "score": 0.876543,
+                "box": [100.0, 50.0, 200.0, 100.0],
+                "level": 1,
+                "cell": [1, 1],
+                "size": [200, 100],
+                "regions": [
+                    {"box": [100.0, 50.0, 200.0, 100.0], "level": 1, "cell": [1, 1], "score": 0.876543},
+                    {"box": [0.0, 0.0, 200.0, 100.0], "level": 0, "cell": [0, 0], "score": 0.376543},
+                ],
+            }
+        ],
+    }
+
+
+def test_json_keys_come_in_this_order() -> None:
+    answer = result_to_json("q.jpg", None, [make_hit()])
+    assert list(answer) == ["query", "box", "hits"]
+    assert list(answer["hits"][0]) == ["rank", "path", "score", "box", "level", "cell", "size", "regions"]
+    assert list(answer["hits"][0]["regions"][0]) == ["box", "level", "cell", "score"]
+
+
+@pytest.mark.parametrize("error", ["q.jpg: no such file", ""])
+def test_json_of_a_query_that_failed(error: str) -> None:
+    assert result_to_json("q.jpg", None, [], error) == {"query": "q.jpg", "box": None, "error": error, "hits": []}
+
+
+def test_json_without_hits() -> None:
+    assert result_to_json("q.jpg", None, []) == {"query": "q.jpg", "box": None, "hits": []}
+
+
+def test_json_survives_a_file(hostile_hits: list[Hit]) -> None:
+    answer = result_to_json(HOSTILE[0], (0.0, 0.0, 1.0, 1.0), hostile_hits)
+    text = json.dumps(answer, allow_nan=False)
+    assert text.isascii()
+    assert json.loads(text) == answer
+    assert [hit["path"] for hit in json.loads(text)["hits"]] == HOSTILE
+
+
+def test_csv_worked_by_hand() -> None:
+    assert CSV_HEADER == ("query", "rank", "path", "score", "x0", "y0", "x1", "y1", "level", "row", "column")
+    assert list(csv_rows("q.jpg", [make_hit()])) == [
+        ("q.jpg", 1, "/photos/a.jpg", 0.876543, 100.0, 50.0, 200.0, 100.0, 1, 1, 1)
+    ]
+    assert list(csv_rows("q.jpg", [])) == []
+
+
+def test_csv_survives_a_file(hostile_hits: list[Hit]) -> None:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(CSV_HEADER)
+    writer.writerows(csv_rows(HOSTILE[1], hostile_hits))
+    stream.seek(0)
+    rows = list(csv.DictReader(stream))
+    assert [row["path"] for row in rows] == HOSTILE
+    assert {row["query"] for row in rows} == {HOSTILE[1]}
+    assert [float(row["score"]) for row in rows] == [round(hit.score, 6) for hit in hostile_hits]
+    assert all(None not in row and None not in row.values() for row in rows)
+
+
+def test_table_worked_by_hand() -> None:
+    assert list(table_lines([make_hit(), WHOLE])) == [
+        "rank   score  region       box (x0,y0,x1,y1)        path",
+        "   1   0.877  L1 1,1       100,50,200,100           /photos/a.jpg",
+        "   2   0.500  whole image  0,0,20,10                /b.jpg",
+    ]
+
+
+def test_the_table_shows_every_path_on_one_line(hostile_hits: list[Hit]) -> None:
+    header, *lines = table_lines(hostile_hits)
+    column = header.index("path")
+    assert len(lines) == len(hostile_hits)
+    for hit, line in zip(hostile_hits, lines, strict=True):
+        assert line.isprintable()
+        assert line[column:] == printable(hit.path)
+        line.encode("utf-8")
+
+
+def test_a_long_path_is_not_shortened() -> None:
+    path = "/" + "d/" * 2000 + "a.jpg"
+    assert list(table_lines([make_hit(path=path)]))[1].endswith("  " + path)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/a b/ü日🎈.jpg", "/a b/ü日🎈.jpg"),
+        ("a\nb", r"a\nb"),
+        ("a\x1b[0m\x00\x7f", r"a\x1b[0m\x00\x7f"),
+        ("\u202ea\u200b", r"\u202ea\u200b"),
+        ("a\udcff", r"a\udcff"),
+        ("", ""),
+    ],
+)
+def test_printable(path: str, shown: str) -> None:
+    assert printable(path) == shown

@@ -1,0 +1,89 @@
+"""Exact search against brute force over the files, resident and streaming, in one block and in many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import FakeEncoder
+from patchwise import Gallery
+from patchwise.search import ExactSearcher, exact
+from patchwise.store import Snapshot, Store
+from search.conftest import Stored, ranked
+
+RESIDENT = [None, 0, 10**9]
+
+
+def picture_of(snapshot: Snapshot, stored: dict[str, Stored]) -> dict[str, int]:
+    return {path: snapshot.index_of_path(path) for path in stored}
+
+
+@pytest.fixture(params=[65_536, 20, 1], ids=lambda rows: f"blocks of {rows}")
+def block_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(exact, "_BLOCK_ROWS", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("resident_bytes", RESIDENT)
+def test_scores_are_those_of_brute_force(
+    snapshot: Snapshot, stored: dict[str, Stored], queries: np.ndarray, resident_bytes: int | None, block_rows: int
+) -> None:
+    searcher = ExactSearcher(snapshot, resident_bytes)
+    together = searcher.scores(queries)
+    one_by_one = np.concatenate([searcher.scores(query[None]) for query in queries])
+    assert together.shape == (len(queries), len(snapshot))
+    assert together.dtype == np.float32
+    for path, index in picture_of(snapshot, stored).items():
+        expected = [max(stored[path].scores(query)) for query in queries]
+        np.testing.assert_allclose(together[:, index], expected, atol=2e-6)
+        np.testing.assert_allclose(one_by_one[:, index], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("resident_bytes", RESIDENT)
+@pytest.mark.parametrize("k", [1, 2, 5, 11, 100])
+def test_candidates_hold_the_best_and_all_that_tie(
+    snapshot: Snapshot, stored: dict[str, Stored], queries: np.ndarray, resident_bytes: int | None, k: int
+) -> None:
+    index_of = picture_of(snapshot, stored)
+    found = ExactSearcher(snapshot, resident_bytes).candidates(queries, k)
+    assert len(found) == len(queries)
+    for query, candidates in zip(queries, found, strict=True):
+        best = {index_of[path]: score for score, path, _ in ranked(stored, query)}
+        order = sorted(best.values(), reverse=True)
+        limit = order[min(k, len(order)) - 1]
+        assert {index for index, score in best.items() if score >= limit - 1e-9} <= set(candidates.tolist())
+        assert all(best[index] >= limit - 1e-4 for index in candidates.tolist())
+        assert len(set(candidates.tolist())) == len(candidates)
+
+
+def test_only_what_may_rank_is_a_candidate(snapshot: Snapshot, queries: np.ndarray) -> None:
+    counts = [len(candidates) for candidates in ExactSearcher(snapshot).candidates(queries[-20:], 2)]
+    assert max(counts) < len(snapshot)
+    assert min(counts) >= 2
+
+
+@pytest.mark.parametrize("resident_bytes", RESIDENT)
+def test_an_empty_gallery(tmp_path: Path, resident_bytes: int | None) -> None:
+    Gallery.create(tmp_path / "g.pw", encoder=FakeEncoder()).close()
+    with Store(tmp_path / "g.pw") as store:
+        searcher = ExactSearcher(store.snapshot(), resident_bytes)
+        query = np.eye(2, FakeEncoder.dimension, dtype=np.float32)
+        assert [len(candidates) for candidates in searcher.candidates(query, 5)] == [0, 0]
+        assert searcher.scores(query).shape == (2, 0)
+
+
+def test_no_query_at_all(snapshot: Snapshot) -> None:
+    nothing = np.empty((0, FakeEncoder.dimension), dtype=np.float32)
+    assert ExactSearcher(snapshot).candidates(nothing, 3) == []
+
+
+def test_the_limit_decides_what_is_kept_in_memory(snapshot: Snapshot) -> None:
+    needed = 4 * snapshot.rows * snapshot.dimension
+    assert ExactSearcher(snapshot, needed)._matrix is not None
+    assert ExactSearcher(snapshot, needed - 1)._matrix is None
+
+
+def test_free_memory_is_plausible() -> None:
+    assert 2**24 < exact._free_memory() < 2**50

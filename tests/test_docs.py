@@ -1,0 +1,107 @@
+"""Every command and snippet of the documentation runs, and every command and option is documented."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import make_picture
+from typer.main import get_command
+
+from patchwise.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def snippets(language: str) -> Iterator[object]:
+    for page in PAGES:
+        for number, match in enumerate(FENCE.finditer(page.read_text(encoding="utf-8"))):
+            if match[1] == language:
+                yield pytest.param(match[2], id=f"{page.name}-{number}")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """What the documentation takes for granted: photographs, a query, a list of queries, and `open`."""
+    (tmp_path / "Photos" / "old").mkdir(parents=True)
+    for seed in range(4):
+        make_picture(seed, (320, 240)).save(tmp_path / "Photos" / f"{seed}.jpg")
+    make_picture(9, (320, 240)).save(tmp_path / "Photos" / "old" / "9.jpg")
+    make_picture(1, (320, 280)).save(tmp_path / "mug.jpg")
+    (tmp_path / "queries.csv").write_text("path,x0,y0,x1,y1\nmug.jpg,40,30,210,260\nPhotos/2.jpg,,,,\n")
+    (tmp_path / "bin").mkdir()
+    for name, script in (
+        ("open", 'test -s "$1"'),
+        ("patchwise", f'exec {shlex.quote(sys.executable)} -m patchwise "$@"'),
+    ):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PATCHWISE")}
+    return {**kept, "HOME": str(home), "PATH": f"{home / 'bin'}:{kept['PATH']}"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", list(snippets("bash")))
+def test_commands_run(script: str, home: Path, environment: dict[str, str]) -> None:
+    """`make` is asked what it would do and `pip` whether it would install: both really happen before and in CI."""
+    script = re.sub(r"^make (\w+)", rf"make --dry-run -C {shlex.quote(str(ROOT))} \1 >&2", script, flags=re.MULTILINE)
+    script = re.sub(
+        r"^pip install \.", f"test -f {shlex.quote(str(ROOT / 'pyproject.toml'))}", script, flags=re.MULTILINE
+    )
+    if "patchwise" in script and "patchwise index" not in script:
+        subprocess.run(["patchwise", "index", "Photos"], cwd=home, env=environment, check=True, capture_output=True)
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", script], cwd=home, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", list(snippets("python")))
+def test_python_runs(script: str, home: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], cwd=home, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_and_option_is_documented() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert commands
+    for name, command in commands.items():
+        section = re.search(rf"^## patchwise {name}\n(.*?)(?=^## |\Z)", guide, re.MULTILINE | re.DOTALL)
+        assert section, f"docs/guide.md has no section '## patchwise {name}'"
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("-") and option not in (
+                    "--help",
+                    "-h",
+                    "--gallery",
+                    "-g",
+                    "--json",
+                    "--max-pixels",
+                ):
+                    assert f"`{option}" in section[1], f"docs/guide.md: patchwise {name} does not document {option}"
+    for shared in ("--gallery", "-g", "--json", "--max-pixels"):
+        assert f"`{shared}" in guide
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
