@@ -1,7 +1,8 @@
 """Do regions find and localise small objects better than whole images, on real photographs?
 
 FlickrLogos-27: the query is the largest box of each logo in each photo; the gallery is every other photo, those
-without a logo, and the distractors. R@1, mAP (rectangles, full ranking) and continuous LocScore, with 95 % bootstrap intervals.
+without a logo, and the distractors. R@1, mAP (rectangles, full ranking) and continuous LocScore, with 95 % bootstrap
+intervals over queries.
 """
 
 from __future__ import annotations

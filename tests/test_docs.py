@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import make_picture
 from typer.main import get_command
 
+from conftest import make_picture
 from patchwise.cli.app import app
 
 ROOT = Path(__file__).parents[1]

@@ -21,6 +21,9 @@ __all__ = ["QuerySource", "open_query", "query_vector"]
 
 QuerySource = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
 
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_TIFF_MODES = ("CMYK", "F", "I", "LAB")
+
 
 def query_vector(
     encoder: Encoder,
@@ -59,7 +62,10 @@ def open_query(source: QuerySource, *, fetch: bool = False, max_pixels: int = DE
         # Through a lossless file, so that mode, orientation and transparency are treated as for any other.
         buffer = io.BytesIO()
         try:
-            source.save(buffer, "TIFF" if source.mode in ("CMYK", "F", "LAB") else "PNG", exif=source.getexif())
+            exif = source.getexif()
+            if source.mode not in (*_PNG_MODES, *_TIFF_MODES):
+                source = source.convert({"PA": "RGBA", "RGBa": "RGBA", "La": "LA"}.get(source.mode, "RGB"))
+            source.save(buffer, "TIFF" if source.mode in _TIFF_MODES else "PNG", exif=exif)
         except (OSError, ValueError) as error:
             raise ImageUnreadable("query", f"image mode {source.mode} cannot be used ({error})") from error
         return read_picture(buffer.getvalue(), name="query", max_pixels=max_pixels)
