@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -139,7 +138,8 @@ def started(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
 def test_interrupted_while_it_waits_for_input(shelf: Path) -> None:
     """Ctrl-C during `search -`: exit code 130, and no traceback."""
     with started(["search", "-", "-g", "g"], shelf) as process:
-        time.sleep(1.5)
+        assert process.stdin is not None
+        process.stdin.write("x" * 1_000_000)  # more than a pipe holds: written only once the command reads
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
