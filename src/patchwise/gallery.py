@@ -106,7 +106,7 @@ class Gallery:
         if whitening == "gallery":
             if not isinstance(encoder, str):
                 raise UsageError("whitening 'gallery' needs an encoder given by its id")
-            record = encoder_record(load_backbone(encoder))
+            record = encoder_record(load_backbone(encoder)[0])
             record["dimension"], record["weights_sha256"] = _WHITENED_DIMENSION, "not learned yet"
         else:
             record = encoder_record(load_encoder(encoder) if isinstance(encoder, str) else encoder)
@@ -253,8 +253,10 @@ class Gallery:
         with self._store.writer() as writer:
             manifest = self._store.manifest
             if found.files and self._must_learn_whitening():
-                backbone = load_backbone(str(manifest.encoder["id"]))
-                whitening = learn_whitening(backbone, self.strategy, found, manifest.dimension, max_pixels=max_pixels)
+                backbone, prior = load_backbone(str(manifest.encoder["id"]))
+                whitening = learn_whitening(
+                    backbone, prior, self.strategy, found, manifest.dimension, max_pixels=max_pixels
+                )
                 self._adopt(backbone, whitening)
             return index_paths(
                 writer, lambda: self.encoder, self.strategy, found, max_pixels=max_pixels, progress=progress

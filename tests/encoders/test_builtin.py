@@ -119,12 +119,13 @@ def test_the_record_tells_encoders_apart(encoder: Encoder) -> None:
     record = encoder_record(encoder)
     assert record["id"] == "builtin"
     assert len(str(record["weights_sha256"])) == 64
-    backbone = load_backbone("builtin")
+    backbone, prior = load_backbone("builtin")
     assert encoder_record(backbone)["weights_sha256"] != record["weights_sha256"]
     own = Whitening(np.zeros(backbone.dimension, np.float32), np.eye(backbone.dimension, 5, dtype=np.float32))
     adapted = load_encoder("builtin", own)
     assert isinstance(adapted, Whitened)
     assert adapted.dimension == 5
+    assert prior is not None
     assert encoder_record(adapted)["weights_sha256"] != record["weights_sha256"]
 
 
@@ -159,3 +160,5 @@ def test_missing_whitening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setattr(builtin, "_WEIGHTS", tmp_path)
     with pytest.raises(EncoderError, match=r"whitening.npz"):
         load_encoder("builtin")
+    with pytest.raises(EncoderError, match=r"whitening_prior.npz"):
+        load_backbone("builtin")

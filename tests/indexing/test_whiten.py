@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from patchwise import Gallery
-from patchwise.encoders import Whitening, registry
+from patchwise.encoders import Whitening, WhiteningPrior, registry
+from patchwise.encoders.whitening_prior import Layer
 from patchwise.errors import EncoderError, GalleryDamaged, GalleryMismatch, PatchwiseError, UsageError
+from patchwise.images import cut_regions, read_picture
 from patchwise.indexing import learn_whitening, walk
 from patchwise.indexing import whiten as module
 from patchwise.regions import Pyramid
@@ -25,7 +27,7 @@ Picture = Callable[..., Image.Image]
 @pytest.fixture(autouse=True)
 def registered(fake_encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake encoder by its id, and a whitening small enough for six pictures."""
-    monkeypatch.setitem(registry._LOADERS, "fake", lambda: (fake_encoder, None))
+    monkeypatch.setitem(registry._LOADERS, "fake", lambda: registry._Shipped(fake_encoder))
     monkeypatch.setattr("patchwise.gallery._WHITENED_DIMENSION", DIMENSION)
 
 
@@ -76,7 +78,7 @@ def test_what_is_learned_depends_on_the_pictures_alone(tmp_path: Path, picture_f
 
 def test_it_decorrelates_the_regions(fake_encoder: Any, picture_folder: Path) -> None:
     found = walk([picture_folder])
-    whitening = learn_whitening(fake_encoder, Pyramid(1), found, DIMENSION)
+    whitening = learn_whitening(fake_encoder, None, Pyramid(1), found, DIMENSION)
     assert whitening.projection.shape == (48, DIMENSION)
 
 
@@ -104,7 +106,7 @@ def test_unreadable_pictures_teach_nothing(tmp_path: Path, picture_folder: Path)
     only_bad = tmp_path / "bad"
     only_bad.mkdir()
     (only_bad / "bad.png").write_bytes(b"no image")
-    with create(tmp_path / "g2") as gallery, pytest.raises(EncoderError, match="got 0"):
+    with create(tmp_path / "g2") as gallery, pytest.raises(EncoderError, match=r"none of the 1 looked at can be read"):
         gallery.add(only_bad)
 
 
@@ -246,7 +248,7 @@ def test_a_large_folder_is_sampled_evenly(
         "prepared_ahead",
         lambda chosen, *rest: (cut.extend(file.path for file in chosen), really(chosen, *rest))[1],
     )
-    learn_whitening(fake_encoder, Pyramid(1), walk([tmp_path]), 3)
+    learn_whitening(fake_encoder, None, Pyramid(1), walk([tmp_path]), 3)
     assert fake_encoder.encoded_regions == taken * 5
     numbers = [int(Path(path).stem) for path in cut]
     assert len(set(numbers)) == taken
@@ -257,9 +259,22 @@ def test_the_learned_map_whitens(fake_encoder: Any, tmp_path: Path, picture: Pic
     """With plenty of examples the regions it was learned from have nearly equal spread in every direction."""
     for seed in range(60):
         picture(seed).save(tmp_path / f"{seed}.png")
-    whitening = learn_whitening(fake_encoder, Pyramid(1), walk([tmp_path]), 4)
+    whitening = learn_whitening(fake_encoder, None, Pyramid(1), walk([tmp_path]), 4)
     generator = np.random.default_rng(0)
     pixels = np.stack([np.asarray(picture(1000 + seed, (16, 16))) for seed in generator.integers(0, 999, 300)])
     projected = (fake_encoder.encode(pixels) - whitening.mean) @ whitening.projection
     spread = projected.var(axis=0)
     assert spread.max() / spread.min() < 4
+
+
+def test_where_there_is_a_prior_one_picture_adapts_it(fake_encoder: Any, tmp_path: Path, picture: Picture) -> None:
+    elsewhere = fake_encoder.encode(np.stack([np.asarray(picture(seed, (16, 16))) for seed in range(100, 300)]))
+    prior = WhiteningPrior.learn(elsewhere, (Layer(30, 1.0), Layer(18, 0.5)), 10)
+    picture(0).save(tmp_path / "only.png")
+    found = walk([tmp_path])
+    learned = learn_whitening(fake_encoder, prior, Pyramid(1), found, DIMENSION)
+    image = read_picture(tmp_path / "only.png")
+    crops = cut_regions(image, Pyramid(1).regions(image.size).boxes, 16)
+    expected = prior.adapted(fake_encoder.encode(crops)).whitening(DIMENSION)
+    np.testing.assert_allclose(learned.mean, expected.mean, atol=1e-6)
+    np.testing.assert_allclose(learned.projection, expected.projection, atol=1e-4)

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.encoders.whitening import Whitening
+from patchwise.encoders.whitening_prior import WhiteningPrior
 from patchwise.errors import EncoderError
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["BuiltinBackbone", "shipped_whitening"]
+__all__ = ["BuiltinBackbone", "shipped_prior", "shipped_whitening"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _NETWORK = _WEIGHTS / "efficientnet_lite0.onnx"
@@ -75,6 +76,11 @@ class BuiltinBackbone:
 def shipped_whitening() -> Whitening:
     """The fixed whitening to 256-d that comes with the package (its pictures are named in NOTICE)."""
     return Whitening.load(_WEIGHTS / "whitening.npz")
+
+
+def shipped_prior() -> WhiteningPrior:
+    """What the whitening of a collection starts from, learned from the same pictures as the shipped one."""
+    return WhiteningPrior.load(_WEIGHTS / "whitening_prior.npz")
 
 
 def _available_cores() -> int:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from patchwise.encoders.base import Encoder
 from patchwise.encoders.whitening import Whitened, Whitening
+from patchwise.encoders.whitening_prior import WhiteningPrior
 from patchwise.errors import EncoderError
 
 __all__ = ["encoder_ids", "load_backbone", "load_encoder"]
 
 
-def _builtin() -> tuple[Encoder, Whitening | None]:
-    from patchwise.encoders.builtin import BuiltinBackbone, shipped_whitening
+@dataclass(frozen=True)
+class _Shipped:
+    """A backbone, and what was learned for its vectors beforehand, if anything."""
 
-    return BuiltinBackbone(), shipped_whitening()
+    backbone: Encoder
+    whitening: Callable[[], Whitening] | None = None
+    prior: Callable[[], WhiteningPrior] | None = None
 
 
-# Each loads a backbone and the whitening shipped for it, if any.
-_LOADERS: dict[str, Callable[[], tuple[Encoder, Whitening | None]]] = {"builtin": _builtin}
+def _builtin() -> _Shipped:
+    from patchwise.encoders.builtin import BuiltinBackbone, shipped_prior, shipped_whitening
+
+    return _Shipped(BuiltinBackbone(), shipped_whitening, shipped_prior)
+
+
+_LOADERS: dict[str, Callable[[], _Shipped]] = {"builtin": _builtin}
 
 
 def encoder_ids() -> list[str]:
@@ -26,13 +36,14 @@ def encoder_ids() -> list[str]:
     return sorted(_LOADERS)
 
 
-def load_backbone(encoder_id: str) -> Encoder:
-    """Load an encoder without any whitening, to learn one from its vectors.
+def load_backbone(encoder_id: str) -> tuple[Encoder, WhiteningPrior | None]:
+    """Load an encoder without any whitening, and what a whitening of its vectors starts from, if that is known.
 
     Raises:
         EncoderError: unknown id, or weights that cannot be loaded.
     """
-    return _loaded(encoder_id)[0]
+    shipped = _shipped(encoder_id)
+    return shipped.backbone, shipped.prior() if shipped.prior is not None else None
 
 
 def load_encoder(encoder_id: str, whitening: Whitening | None = None) -> Encoder:
@@ -41,12 +52,13 @@ def load_encoder(encoder_id: str, whitening: Whitening | None = None) -> Encoder
     Raises:
         EncoderError: unknown id, or weights that cannot be loaded.
     """
-    backbone, shipped = _loaded(encoder_id)
-    chosen = whitening or shipped
-    return Whitened(backbone, chosen) if chosen is not None else backbone
+    shipped = _shipped(encoder_id)
+    if whitening is None and shipped.whitening is not None:
+        whitening = shipped.whitening()
+    return Whitened(shipped.backbone, whitening) if whitening is not None else shipped.backbone
 
 
-def _loaded(encoder_id: str) -> tuple[Encoder, Whitening | None]:
+def _shipped(encoder_id: str) -> _Shipped:
     if encoder_id not in _LOADERS:
         raise EncoderError(f"encoder {encoder_id!r}: unknown; known are {', '.join(encoder_ids())}")
     return _LOADERS[encoder_id]()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from patchwise.encoders.base import Encoder
 from patchwise.errors import EncoderError
 
-__all__ = ["Whitened", "Whitening", "normalised"]
+__all__ = ["Whitened", "Whitening", "normalised", "principal_axes", "sphere"]
 
 
 def normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -22,6 +22,34 @@ def normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: npt.NDArray[np.float32] = vectors / np.maximum(length, np.finfo(np.float32).tiny)
     return unit
+
+
+def principal_axes(covariance: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Variances and axes (columns), strongest first; the largest entry of an axis is positive, so none flips."""
+    variance, axes = np.linalg.eigh(covariance)
+    axes = axes[:, ::-1]
+    return variance[::-1], axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+
+
+def sphere(centred: npt.NDArray[np.float64], kept: int) -> npt.NDArray[np.float64]:
+    """The (D, kept) projection that gives the `kept` strongest directions of (N, D) centred vectors unit variance.
+
+    The variances are first pulled towards their mean (Ledoit and Wolf, 2004), so that few examples do not blow
+    up noise.
+    """
+    count, full = centred.shape
+    kept = min(kept, full)
+    covariance = centred.T @ centred / count
+    variance, axes = principal_axes(covariance)
+    spread = float(variance.sum()) / full
+    scatter = float(np.sum((centred**2).sum(axis=1) ** 2)) / count - float(np.sum(covariance**2))
+    distance = float(np.sum(variance**2)) - full * spread**2
+    shrinkage = min(scatter / count / distance, 1.0) if distance > 0 else 1.0
+    variance = (1 - shrinkage) * variance + shrinkage * spread
+    scale = np.zeros(kept)
+    np.power(variance[:kept], -0.5, out=scale, where=variance[:kept] > np.finfo(np.float32).tiny)
+    projection: npt.NDArray[np.float64] = axes[:, :kept] * scale
+    return projection
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,36 +74,26 @@ class Whitening:
     def learn(cls, vectors: npt.NDArray[np.float32], dimension: int) -> Whitening:
         """PCA-whitening of (N, D) example vectors, keeping the `dimension` strongest directions.
 
-        Every direction is scaled by the inverse square root of its variance (Jégou and Chum, ECCV 2012). The
-        variances are first pulled towards their mean (Ledoit and Wolf, 2004), so that few examples
-        do not blow up noise.
+        Every direction is scaled by the inverse square root of its variance (Jégou and Chum, ECCV 2012), shrunk as
+        Ledoit and Wolf (2004) advise.
 
         Raises:
             EncoderError: fewer examples than `dimension`, or all of them alike.
         """
-        count, full = vectors.shape
+        count = len(vectors)
         if count <= dimension:
             raise EncoderError(
                 f"learning a {dimension}-d whitening needs more than {dimension} regions, got {count}; "
                 "index more pictures, or use the whitening that is shipped"
             )
         mean = vectors.mean(axis=0, dtype=np.float64)
-        centred = vectors.astype(np.float64) - mean
-        covariance = centred.T @ centred / count
-        spread = float(np.trace(covariance)) / full
-        if spread * full <= np.finfo(np.float32).eps ** 2 * float(mean @ mean):
+        centred = vectors - mean
+        if np.square(centred).sum() <= count * np.finfo(np.float32).eps ** 2 * float(mean @ mean):
             raise EncoderError(
                 f"learning a whitening needs pictures that differ, and all {count} regions look alike; "
                 "index more pictures, or use the whitening that is shipped"
             )
-        variance, directions = np.linalg.eigh(covariance)
-        scatter = float(np.sum((centred**2).sum(axis=1) ** 2)) / count - float(np.sum(covariance**2))
-        distance = float(np.sum(variance**2)) - full * spread**2
-        shrinkage = min(scatter / count / distance, 1.0) if distance > 0 else 1.0
-        variance = (1 - shrinkage) * variance + shrinkage * spread
-        strongest = np.argsort(variance)[::-1][:dimension]
-        scale = 1.0 / np.sqrt(np.maximum(variance[strongest], np.finfo(np.float32).tiny))
-        return cls(mean.astype(np.float32), (directions[:, strongest] * scale).astype(np.float32))
+        return cls(mean.astype(np.float32), sphere(centred, dimension).astype(np.float32))
 
     def save(self, path: Path) -> None:
         """Write an `.npz` file."""

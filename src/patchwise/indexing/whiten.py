@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from patchwise.encoders import Encoder, Whitening
+from patchwise.encoders import Encoder, Whitening, WhiteningPrior
+from patchwise.errors import EncoderError
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing.encode import encode_picture
 from patchwise.indexing.run import prepared_ahead
@@ -18,6 +19,7 @@ _PICTURES = 500
 
 def learn_whitening(
     backbone: Encoder,
+    prior: WhiteningPrior | None,
     strategy: RegionStrategy,
     found: Walk,
     dimension: int,
@@ -27,11 +29,18 @@ def learn_whitening(
     """Learn from all regions of at most 500 pictures, spread evenly over those found.
 
     Raises:
-        EncoderError: too few pictures.
+        EncoderError: no picture can be read, or there are too few where there is no prior to start from.
     """
     count = min(len(found.files), _PICTURES)
     chosen = [found.files[number * len(found.files) // count] for number in range(count)]
     pictures = prepared_ahead(chosen, backbone, strategy, max_pixels)
     vectors = [encode_picture(backbone, picture.crops) for picture in pictures]
-    stacked = np.concatenate(vectors) if vectors else np.empty((0, backbone.dimension), dtype=np.float32)
+    if not vectors:
+        raise EncoderError(
+            f"learning a whitening needs pictures, and none of the {count} looked at can be read; index others first, "
+            "or use the whitening that is shipped"
+        )
+    stacked = np.concatenate(vectors)
+    if prior is not None:
+        return prior.adapted(stacked).whitening(dimension)
     return Whitening.learn(stacked, dimension)
