@@ -29,19 +29,6 @@ def load(name: str) -> dict[str, Any]:
     return content
 
 
-def encoder_table(found: dict[str, Any]) -> list[str]:
-    """mAP of whole images and L3 on three protocols, with LocScore of L3 where boxes are known."""
-    rows = []
-    for row in found["rows"]:
-        cells = []
-        for protocol in ("logos", "subjects", "pasted"):
-            whole, regions = row["figures"][protocol]["whole"], row["figures"][protocol]["L3"]
-            local = f" ({regions[2]:.1f})" if protocol != "subjects" else ""
-            cells.append(f"{whole[1]:.1f} / {regions[1]:.1f}{local}")
-        rows.append([row["name"], row["network"], row["whitening"], row["dim"], *cells])
-    return table(["layers", "network", "whitening", "dimension", "logos", "subjects", "pasted"], rows)
-
-
 def page() -> str:
     lines = [
         "# Benchmarks",
@@ -49,24 +36,19 @@ def page() -> str:
         "Written by `make bench` from the JSON files in `benchmarks/results/`; no figure here is typed by hand. Ratios",
         "are taken within one run, because machines differ and are busy with other things.",
     ]
-    for name in (name for name in ORDER if (RESULTS / f"{name}.json").exists()):
+    for name in ORDER:
         found = load(name)
-        machine = {**found["machine"], **found.get("versions", {})}
-        question = found.get(
-            "question",
-            "Layers, whitening and precision of the built-in encoder: mAP of whole images / of L3 "
-            "(LocScore of L3), whitening learned from pictures that are in no gallery.",
-        )
+        machine = found["machine"]
         lines += [
             "",
             f"## {name.replace('_', ' ').capitalize()}",
             "",
-            question,
+            found["question"],
             "",
-            *(found["table"] if "table" in found else encoder_table(found)),
+            *found["table"],
             "",
-            f"<small>`python benchmarks/{name}.py`, commit {found['commit'][:12]}, seed {found['seed']}, "
-            f"{machine.get('processor', machine.get('cpu'))}, {machine['cores']} cores, Python {machine['python']}, "
+            f"<small>`python benchmarks/{name}.py`, commit {found['commit']}, seed {found['seed']}, "
+            f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, "
             f"onnxruntime {machine['onnxruntime']}</small>",
         ]
     return "\n".join(lines) + "\n"
