@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from common import arguments, camera_photographs, peak_memory_mib, photographs, report
 from patchwise import Gallery
 from patchwise.encoders import load_encoder
@@ -30,7 +32,8 @@ def encoder_rate(pictures: list[Path], repeats: int = 6) -> float:
     for path in pictures:
         picture = read_picture(path)
         crops.append(cut_regions(picture, strategy.regions(picture.size).boxes, 224, encoder.resampling))
-    batches = [batch[:30] for batch in crops]
+    together = np.concatenate(crops)
+    batches = [together[start : start + encoder.batch_size] for start in range(0, len(together), encoder.batch_size)]
     encoder.encode(batches[0])
     began = time.perf_counter()
     for _ in range(repeats):

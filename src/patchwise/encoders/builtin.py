@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from patchwise.encoders.sessions import single_threaded_session
 from patchwise.encoders.whitening import Whitening
 from patchwise.encoders.whitening_prior import WhiteningPrior
 from patchwise.errors import EncoderError
@@ -36,7 +37,7 @@ class BuiltinBackbone:
     id = "builtin"
     input_size = 224
     resampling = "bilinear"
-    batch_size = 64
+    batch_size = 120
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads or _available_cores()
@@ -44,16 +45,7 @@ class BuiltinBackbone:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            return onnxruntime.InferenceSession(str(_NETWORK), sess_options=options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises its own undocumented classes
-            raise EncoderError(f"{_NETWORK}: onnxruntime cannot load it ({error}); reinstall patchwise") from error
+        return single_threaded_session(_NETWORK)
 
     @cached_property
     def dimension(self) -> int:
