@@ -12,7 +12,7 @@ from PIL import Image
 
 from patchwise.boxes import iou_xyxy
 from patchwise.demo.scenes import Objects, Scene, load_photographs, make_scenes
-from patchwise.errors import StorageFull
+from patchwise.errors import StorageFull, UsageError
 from patchwise.evaluation import average_precision, loc_score, mean_iou
 from patchwise.gallery import Gallery
 from patchwise.images import read_picture
@@ -24,6 +24,7 @@ __all__ = ["DemoResult", "ObjectResult", "run_demo"]
 
 STRATEGIES = ("whole", "pyramid:3")
 _SHEET_OBJECTS = 3
+_MARK = ".patchwise-demo"
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,12 @@ def run_demo(output: Path, progress: Callable[[str], None] = lambda _: None) -> 
 
     Raises:
         MissingExtra: the packages that hold the photographs are not installed.
+        UsageError: `output` holds files that are not the demo's.
         StorageFull: `output` cannot be written to.
     """
     objects = load_photographs()
     try:
+        _claim(output)
         for stale in ("scenes", "whole.pw", "patchify.pw"):
             shutil.rmtree(output / stale, ignore_errors=True)
         queries = _write_queries(output / "queries", objects)
@@ -88,6 +91,15 @@ def run_demo(output: Path, progress: Callable[[str], None] = lambda _: None) -> 
     footer = "Photographs: scikit-image and scikit-learn sample images; dashed white boxes: where the object truly is."
     write_page(output / "report.html", render_html("patchwise demo: what regions find", sections, footer))
     return DemoResult(results, output / "report.html", picture, galleries)
+
+
+def _claim(output: Path) -> None:
+    """Mark the folder as the demo's, whose earlier results may be replaced."""
+    mark = output / _MARK
+    if output.exists() and not mark.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output}: holds files that are not the demo's, and is left alone; name another folder")
+    output.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def _write_queries(folder: Path, objects: Objects) -> dict[str, Path]:
