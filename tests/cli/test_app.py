@@ -164,3 +164,17 @@ def test_closed_outputs(shelf: Path) -> None:
         command = f"'{sys.executable}' -m patchwise info -g g {redirect}"
         done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=shelf, env=environment())
         assert done.returncode == 0 and "Traceback" not in done.stderr
+
+
+def test_interrupted_while_its_modules_load(shelf: Path) -> None:
+    """Ctrl-C before the first line of a command runs ends like any other."""
+    code = (
+        "import sys, signal, importlib.abc\n"
+        "class Interrupting(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'patchwise.cli.app': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from patchwise.cli import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=shelf, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "patchwise: interrupted\n")

@@ -55,9 +55,9 @@ def interrupted(moment: float, how: signal.Signals, *arguments: object) -> bool:
     if process.returncode == 0:
         return False
     if how == signal.SIGINT:
-        # The shell's code where the program answered; before it is loaded, Python answers in its own way.
-        assert process.returncode in (130, -signal.SIGINT), err
-        assert process.returncode == -signal.SIGINT or "Traceback" not in err, err
+        # The shell's code where the program answered; before it is entered, Python answers in its own way.
+        python_answered = process.returncode == -signal.SIGINT or "Fatal Python error: init_" in err
+        assert python_answered or (process.returncode == 130 and "Traceback" not in err), err
     else:
         assert process.returncode == -how, err
     return True
