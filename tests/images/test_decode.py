@@ -510,9 +510,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     content = b""
 
     def do_GET(self) -> None:
-        if self.path == "/elsewhere":
+        places = {"/elsewhere": "/picture.png", "/ftp": "ftp://127.0.0.1:1/picture.png"}
+        if self.path in places:
             self.send_response(302)
-            self.send_header("Location", "/picture.png")
+            self.send_header("Location", places[self.path])
             self.send_header("Content-Length", "0")
             self.end_headers()
         elif self.path == "/picture.png":
@@ -543,6 +544,11 @@ def test_fetching(server: str, path: str) -> None:
     data = fetch_url(server + path)
     assert data == Handler.content
     assert_quarters(read_picture(data).pixels)
+
+
+def test_a_redirection_leads_to_web_addresses_only(server: str) -> None:
+    with pytest.raises(ImageUnreadable, match=r"could not be fetched .*unknown url type: ftp"):
+        fetch_url(server + "/ftp")
 
 
 def test_fetching_what_is_not_there(server: str) -> None:

@@ -168,6 +168,22 @@ def _why_unidentified(source: bytes | Path) -> str:
     return f"not an image in a format that is read here ({', '.join(readable_formats())})"
 
 
+def _web() -> urllib.request.OpenerDirector:
+    """Opens http(s) and nothing else, where a redirection leads as well."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
 def fetch_url(url: str, *, timeout: float = 30.0) -> bytes:
     """Download an http(s) URL of at most 64 MiB.
 
@@ -178,7 +194,7 @@ def fetch_url(url: str, *, timeout: float = 30.0) -> bytes:
         raise ImageUnreadable(url, "only http and https addresses are fetched")
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "patchwise"})
-        with urllib.request.urlopen(request, timeout=timeout) as response:
+        with _web().open(request, timeout=timeout) as response:
             data: bytes = response.read(_URL_BYTES + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
