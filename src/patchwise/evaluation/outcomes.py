@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-from patchwise.boxes import Box
+from patchwise.boxes import Box, area_xyxy
+from patchwise.errors import UsageError
 
-__all__ = ["Found", "QueryOutcome", "Run"]
+__all__ = ["Found", "Missed", "QueryOutcome", "Run", "placement"]
 
 
 @dataclass(frozen=True)
@@ -16,37 +19,63 @@ class Found:
     """One positive that was retrieved.
 
     `rank` is 1-based among the images that count; `last_rank` is that of the last image with the same score (equal to
-    `rank` without ties). `box` is the predicted one, `iou` its largest IoU with a ground-truth box, None where no box
-    is known. `object_share` is the area of that ground-truth box over the image's, `centre_distance` the distance of
-    its centre from the image's, in half diagonals (0 centre, 1 corner); None where no box is known.
+    `rank` without ties). `box` is the predicted one (None: only a ranking is known), `iou` its largest IoU with a
+    ground-truth box, None where no box is known. `object_share` and `centre_distance` are those of `placement`.
     """
 
     image: str
     rank: int
     last_rank: int
     score: float
-    box: Box
+    box: Box | None
     iou: float | None
     object_share: float | None
     centre_distance: float | None
 
 
 @dataclass(frozen=True)
+class Missed:
+    """One positive that was not retrieved: what breakdowns need to count it; None where no box is known."""
+
+    image: str
+    object_share: float | None
+    centre_distance: float | None
+
+
+@dataclass(frozen=True)
 class QueryOutcome:
-    """One query: `positives` is how many there are to find, `found` those retrieved, by rank."""
+    """One query: `positives` is how many there are to find, `found` those retrieved, by rank, `missed` the others.
+
+    `missed` may be left empty; breakdowns then refuse the outcome, everything else works. `found` may go deeper than
+    the benchmark's depth: the metrics cut.
+
+    Raises:
+        UsageError: no positives, more found and missed than there are, or ranks that are out of order.
+    """
 
     query: str
     group: str
     positives: int
     found: Sequence[Found]
+    missed: Sequence[Missed] = ()
+
+    def __post_init__(self) -> None:
+        known = len(self.found) + len(self.missed)
+        if self.positives < max(known, 1):
+            raise UsageError(f"query {self.query}: {self.positives} positives, but {known} of them are listed")
+        if self.missed and known != self.positives:
+            raise UsageError(f"query {self.query}: {self.positives} positives, but only {known} are found or missed")
+        ranks = [0, *(found.rank for found in self.found)]
+        if any(a >= b for a, b in pairwise(ranks)) or any(found.last_rank < found.rank for found in self.found):
+            raise UsageError(f"query {self.query}: ranks must rise from 1, and last_rank be no smaller than rank")
 
 
 @dataclass(frozen=True)
 class Run:
     """One benchmark searched with one encoder and one region strategy.
 
-    `depth` and `average_precision` are the benchmark's. `costs` holds regions per image, bytes per image, seconds per
-    query and what else was measured; `encoder` the record of `patchwise.encoders.encoder_record`.
+    `depth` and `average_precision` are the benchmark's. `costs` holds `regions_per_image`, `bytes_per_image`,
+    `seconds_per_query` and what else was measured; `encoder` the record of `patchwise.encoders.encoder_record`.
     """
 
     benchmark: str
@@ -57,3 +86,19 @@ class Run:
     outcomes: Sequence[QueryOutcome]
     costs: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def placement(boxes: Sequence[Box], size: tuple[int, int]) -> tuple[float | None, float | None]:
+    """Where a positive shows its object: `(object_share, centre_distance)` of its largest ground-truth box.
+
+    The share is the box's area over the image's, in (0, 1]. The distance is that of the box's centre from the image's,
+    in half diagonals: 0 the centre, 1 a corner. `size` is the upright image's (width, height). No boxes give None
+    twice. The largest box, and not the one that was hit, so that a breakdown sorts the positives of all runs alike.
+    """
+    if not boxes:
+        return None, None
+    width, height = size
+    x0, y0, x1, y1 = max(boxes, key=lambda box: float(area_xyxy(box)))
+    share = float(area_xyxy((x0, y0, x1, y1))) / (width * height)
+    distance = math.hypot(x0 + x1 - width, y0 + y1 - height) / math.hypot(width, height)
+    return share, distance
