@@ -18,7 +18,7 @@ from common import arguments, camera_photographs, photographs, report, seconds
 from patchwise.encoders import load_encoder
 from patchwise.images import RESAMPLING, Picture, cut_regions, read_picture
 from patchwise.images.cut import shrink_factor
-from patchwise.regions import Regions, parse_regions
+from patchwise.regions import Regions, View, parse_regions
 
 STRATEGY = parse_regions("pyramid:3")
 SIZE = 224
@@ -30,7 +30,7 @@ def full(path: Path) -> Picture:
 
 
 def reduced(path: Path) -> Picture:
-    return read_picture(path, shrink=lambda size: shrink_factor(STRATEGY.regions(size).boxes, SIZE))
+    return read_picture(path, shrink=lambda size: shrink_factor(STRATEGY.finest_side(View(size)), SIZE))
 
 
 def each_crop(picture: Picture, regions: Regions, resampling: str) -> npt.NDArray[np.uint8]:
@@ -77,7 +77,7 @@ def main() -> None:
             reference: list[npt.NDArray[np.float32]] = []
             for way, (decode, cut) in ways.items():
                 pictures = [decode(path) for path in paths]
-                plans = [STRATEGY.regions(picture.size) for picture in pictures]
+                plans = [STRATEGY.regions(View(picture.size)) for picture in pictures]
                 decoding = seconds(lambda decode=decode, paths=paths: [decode(path) for path in paths], options.repeats)
                 cutting = seconds(
                     lambda cut=cut, pictures=pictures, plans=plans: [

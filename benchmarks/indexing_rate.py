@@ -22,7 +22,7 @@ from patchwise.encoders import load_encoder
 from patchwise.images import cut_regions, read_picture
 from patchwise.indexing import walk
 from patchwise.indexing.run import prepared_ahead
-from patchwise.regions import parse_regions
+from patchwise.regions import View, parse_regions
 
 
 def encoder_rate(pictures: list[Path], repeats: int = 6) -> float:
@@ -31,7 +31,7 @@ def encoder_rate(pictures: list[Path], repeats: int = 6) -> float:
     crops = []
     for path in pictures:
         picture = read_picture(path)
-        crops.append(cut_regions(picture, strategy.regions(picture.size).boxes, 224, encoder.resampling))
+        crops.append(cut_regions(picture, strategy.regions(View(picture.size)).boxes, 224, encoder.resampling))
     together = np.concatenate(crops)
     batches = [together[start : start + encoder.batch_size] for start in range(0, len(together), encoder.batch_size)]
     encoder.encode(batches[0])
@@ -54,7 +54,7 @@ def indexing_rate(folder: Path) -> tuple[float, float, int]:
     """Regions per second of a whole indexing run, its seconds, and the images stored."""
     with tempfile.TemporaryDirectory() as place, Gallery.create(Path(place) / "g.pw") as gallery:
         gallery.encoder.encode(
-            cut_regions(read_picture(photographs(folder)[0]), parse_regions("whole").regions((64, 64)).boxes, 224)
+            cut_regions(read_picture(photographs(folder)[0]), parse_regions("whole").regions(View((64, 64))).boxes, 224)
         )
         done = gallery.add(folder)
         return done.encoded_regions / done.seconds, done.seconds, done.added

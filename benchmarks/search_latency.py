@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from common import SEED, arguments, report
-from patchwise.regions import Pyramid
+from patchwise.regions import Pyramid, View
 from patchwise.search import ExactSearcher, rank
 from patchwise.store import Encoded, Manifest, Store
 
@@ -29,7 +29,7 @@ def resident_mib() -> float:
 def fill(store: Store, images: int, dimension: int) -> None:
     """Random unit vectors, 30 regions per image."""
     generator = np.random.default_rng(SEED)
-    regions = Pyramid(3).regions((1024, 768))
+    regions = Pyramid(3).regions(View((1024, 768)))
     with store.writer() as writer:
         for start in range(0, images, 1000):
             pictures = []

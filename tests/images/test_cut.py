@@ -11,7 +11,7 @@ from PIL import Image
 from conftest import make_picture
 from patchwise.images import RESAMPLING, Picture, cut_regions
 from patchwise.images.cut import DECODING_GAP, REDUCING_GAP, shrink_factor
-from patchwise.regions import Pyramid
+from patchwise.regions import Pyramid, View
 
 SIZE = (61, 43)
 SMALL = make_picture(1, SIZE)
@@ -69,7 +69,7 @@ def test_large_regions_are_close_to_those_of_pillow(size: tuple[int, int], resam
     image = make_picture(2, size)
     noise = np.random.default_rng(0).normal(0, 20, (size[1], size[0], 3))
     image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
-    boxes = Pyramid(3).regions(size).boxes
+    boxes = Pyramid(3).regions(View(size)).boxes
     for box, cut in zip(boxes, cut_regions(whole(image), boxes, 32, resampling), strict=True):
         difference = np.abs(cut.astype(int) - by_pillow(image, tuple(box), 32, resampling))
         assert difference.mean() < 3
@@ -95,7 +95,7 @@ def test_edges_between_pixels_go_to_the_nearest() -> None:
 
 def test_a_reduced_picture_gives_nearly_the_same_regions() -> None:
     full = make_picture(4, (803, 611))
-    boxes = Pyramid(3).regions(full.size).boxes
+    boxes = Pyramid(3).regions(View(full.size)).boxes
     ours = cut_regions(Picture(full.resize((402, 306), Image.Resampling.BOX), full.size), boxes, 32)
     exact = cut_regions(whole(full), boxes, 32)
     assert np.abs(ours.astype(int) - exact).mean() < 2
@@ -119,33 +119,27 @@ def test_tiny_boxes_hold_at_least_a_pixel(decoded: tuple[int, int], box: tuple[f
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 5000)])
 def test_extreme_shapes(size: tuple[int, int]) -> None:
     picture = whole(Image.new("RGB", size, (9, 8, 7)))
-    cuts = cut_regions(picture, Pyramid(3).regions(size).boxes, 16)
+    cuts = cut_regions(picture, Pyramid(3).regions(View(size)).boxes, 16)
     assert (cuts == (9, 8, 7)).all()
 
 
 def test_cutting_leaves_the_picture_alone() -> None:
     image = make_picture(5, (300, 200))
     before = np.array(image)
-    first = cut_regions(whole(image), Pyramid(2).regions(image.size).boxes, 16)
-    second = cut_regions(whole(image), Pyramid(2).regions(image.size).boxes, 16)
+    first = cut_regions(whole(image), Pyramid(2).regions(View(image.size)).boxes, 16)
+    second = cut_regions(whole(image), Pyramid(2).regions(View(image.size)).boxes, 16)
     np.testing.assert_array_equal(before, image)
     np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize(
-    ("boxes", "input_size", "side_over_input"),
-    [
-        ([(0, 0, 100, 50)], 10, 5.0),
-        ([(0, 0, 100, 50), (0, 0, 30, 60)], 10, 3.0),
-        ([(0, 0, 100, 50), (20, 20, 40, 21)], 10, 0.1),
-        ([(0, 0, 448, 448)], 224, 2.0),
-        ([(0, 0, 100, 100)], 224, 100 / 224),
-    ],
+    ("finest_side", "input_size", "side_over_input"),
+    [(50, 10, 5.0), (30, 10, 3.0), (1, 10, 0.1), (448, 224, 2.0), (100, 224, 100 / 224)],
 )
 def test_shrink_factor_leaves_the_smallest_side_its_margin(
-    boxes: list[tuple[int, ...]], input_size: int, side_over_input: float
+    finest_side: float, input_size: int, side_over_input: float
 ) -> None:
-    assert shrink_factor(np.float32(boxes), input_size) == pytest.approx(max(side_over_input / DECODING_GAP, 1))
+    assert shrink_factor(finest_side, input_size) == pytest.approx(max(side_over_input / DECODING_GAP, 1))
 
 
 def test_margins_never_take_pixels_away() -> None:

@@ -17,7 +17,7 @@ from patchwise.errors import EncoderError, GalleryDamaged, GalleryMismatch, Patc
 from patchwise.images import cut_regions, read_picture
 from patchwise.indexing import learn_whitening, walk
 from patchwise.indexing import whiten as module
-from patchwise.regions import Pyramid
+from patchwise.regions import Pyramid, View
 from patchwise.store import Manifest
 
 DIMENSION = 8
@@ -274,7 +274,7 @@ def test_where_there_is_a_prior_one_picture_adapts_it(fake_encoder: Any, tmp_pat
     found = walk([tmp_path])
     learned = learn_whitening(fake_encoder, prior, Pyramid(1), found, DIMENSION)
     image = read_picture(tmp_path / "only.png")
-    crops = cut_regions(image, Pyramid(1).regions(image.size).boxes, 16)
+    crops = cut_regions(image, Pyramid(1).regions(View(image.size)).boxes, 16)
     expected = prior.adapted(fake_encoder.encode(crops)).whitening(DIMENSION)
     np.testing.assert_allclose(learned.mean, expected.mean, atol=1e-6)
     np.testing.assert_allclose(learned.projection, expected.projection, atol=1e-4)

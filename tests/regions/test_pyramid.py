@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patchwise.errors import RegionsError
-from patchwise.regions import Pyramid, Whole
+from patchwise.regions import Pyramid, View, Whole
 from patchwise.regions.pyramid import MAX_LEVEL, grid_edges
 
 side = st.integers(1, 3000)
@@ -34,12 +34,12 @@ BOXES_10_X_7 = [
 
 @pytest.mark.parametrize("top", range(4))
 def test_boxes_worked_by_hand(top: int) -> None:
-    regions = Pyramid(top).regions((10, 7))
+    regions = Pyramid(top).regions(View((10, 7)))
     np.testing.assert_array_equal(regions.boxes, [box for boxes in BOXES_10_X_7[: top + 1] for box in boxes])
 
 
 def test_levels_and_cells() -> None:
-    table = Pyramid(1).regions((10, 7)).table
+    table = Pyramid(1).regions(View((10, 7))).table
     assert table["level"].tolist() == [0, 1, 1, 1, 1]
     assert list(zip(table["row"].tolist(), table["column"].tolist(), strict=True)) == [
         (0, 0),
@@ -57,13 +57,13 @@ def test_edges(length: int, n: int, edges: list[int]) -> None:
 
 @pytest.mark.parametrize(("top", "count"), list(enumerate([1, 5, 14, 30, 55, 91, 140, 204])))
 def test_counts(top: int, count: int) -> None:
-    assert len(Pyramid(top).regions((top + 1, top + 1))) == count
-    assert len(Pyramid(top).regions((1024, 768))) == count
+    assert len(Pyramid(top).regions(View((top + 1, top + 1)))) == count
+    assert len(Pyramid(top).regions(View((1024, 768)))) == count
 
 
 @given(side, side, level)
 def test_every_level_tiles_the_image(width: int, height: int, top: int) -> None:
-    table = Pyramid(top).regions((width, height)).table
+    table = Pyramid(top).regions(View((width, height))).table
     for depth in np.unique(table["level"]):
         cells = table[table["level"] == depth]
         n = int(depth) + 1
@@ -82,7 +82,7 @@ def test_every_level_tiles_the_image(width: int, height: int, top: int) -> None:
 
 @given(st.integers(1, 40), st.integers(1, 40), level)
 def test_every_level_covers_each_pixel_once(width: int, height: int, top: int) -> None:
-    table = Pyramid(top).regions((width, height)).table
+    table = Pyramid(top).regions(View((width, height))).table
     for depth in np.unique(table["level"]):
         covered = np.zeros((height, width), dtype=int)
         for x0, y0, x1, y1 in table["box"][table["level"] == depth].astype(int):
@@ -92,7 +92,7 @@ def test_every_level_covers_each_pixel_once(width: int, height: int, top: int) -
 
 @given(side, side, level)
 def test_coarse_to_fine_and_row_major(width: int, height: int, top: int) -> None:
-    table = Pyramid(top).regions((width, height)).table
+    table = Pyramid(top).regions(View((width, height))).table
     order = [(int(r["level"]), int(r["row"]), int(r["column"])) for r in table]
     assert order == sorted(order)
     assert order[0] == (0, 0, 0)
@@ -100,14 +100,28 @@ def test_coarse_to_fine_and_row_major(width: int, height: int, top: int) -> None
 
 @given(st.integers(1, 20), st.integers(1, 20), level)
 def test_a_tiny_image_has_the_levels_that_fit(width: int, height: int, top: int) -> None:
-    present = set(Pyramid(top).regions((width, height)).table["level"].tolist())
+    present = set(Pyramid(top).regions(View((width, height))).table["level"].tolist())
     assert present == set(range(min(top, min(width, height) - 1) + 1))
 
 
 @given(side, side, level, st.integers(0, 7))
 def test_a_lower_pyramid_is_a_prefix(width: int, height: int, top: int, lower: int) -> None:
-    fewer = Pyramid(min(lower, top)).regions((width, height)).table
-    np.testing.assert_array_equal(Pyramid(top).regions((width, height)).table[: len(fewer)], fewer)
+    fewer = Pyramid(min(lower, top)).regions(View((width, height))).table
+    np.testing.assert_array_equal(Pyramid(top).regions(View((width, height))).table[: len(fewer)], fewer)
+
+
+@given(side, side, level)
+def test_the_finest_side_is_that_of_the_smallest_cell(width: int, height: int, top: int) -> None:
+    view = View((width, height))
+    boxes = Pyramid(top).regions(view).boxes
+    assert Pyramid(top).finest_side(view) == (boxes[:, 2:] - boxes[:, :2]).min()
+    assert Whole().finest_side(view) == min(width, height)
+
+
+@pytest.mark.parametrize(("top", "count"), list(enumerate([1, 5, 14, 30, 55, 91, 140, 204])))
+def test_the_typical_count_is_that_of_any_larger_image(top: int, count: int) -> None:
+    assert Pyramid(top).typical_count == count
+    assert Whole().typical_count == 1
 
 
 @pytest.mark.parametrize("bad", [-1, 8, 100])
@@ -118,6 +132,6 @@ def test_a_level_out_of_range_is_refused(bad: int) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (640, 480), (1, 5000)])
 def test_whole_is_the_whole_image(size: tuple[int, int]) -> None:
-    table = Whole().regions(size).table
+    table = Whole().regions(View(size)).table
     assert table["box"].tolist() == [[0, 0, *size]]
     assert (table["level"].tolist(), table["row"].tolist(), table["column"].tolist()) == ([0], [0], [0])

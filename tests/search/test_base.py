@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchwise.boxes import Box
-from patchwise.regions import Pyramid
+from patchwise.regions import Pyramid, View
 from patchwise.search import Explanation, RegionScore
 
 
@@ -74,7 +74,7 @@ def test_shape(size: tuple[int, int], resolution: int, shape: tuple[int, int]) -
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 3), st.integers(0, 10_000))
 def test_a_pyramid_against_a_slow_reference(width: int, height: int, top: int, seed: int) -> None:
-    table = Pyramid(top).regions((width, height)).table
+    table = Pyramid(top).regions(View((width, height))).table
     scores = np.random.default_rng(seed).uniform(-1, 1, len(table))
     regions = tuple(
         RegionScore(tuple(map(float, row["box"])), int(row["level"]), (int(row["row"]), int(row["column"])), score)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchwise.regions import Pyramid
+from patchwise.regions import Pyramid, View
 from patchwise.store import Encoded, Manifest, Store
 
 DIMENSION = 16
@@ -30,7 +30,7 @@ MANIFEST = Manifest(
 
 def make_encoded(path: str, seed: int, level: int = 1) -> Encoded:
     """A picture of random unit vectors: the same seed is the same content."""
-    regions = Pyramid(level).regions((40, 30))
+    regions = Pyramid(level).regions(View((40, 30)))
     vectors = np.random.default_rng(seed).normal(size=(len(regions), DIMENSION)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return Encoded(path, 1_000 + seed, 10, hashlib.blake2b(bytes([seed])).digest()[:16], (40, 30), regions, vectors)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from patchwise.errors import GalleryDamaged, StorageFull
-from patchwise.regions import Pyramid
+from patchwise.regions import Pyramid, View
 from patchwise.store import shards as module
 from patchwise.store.shards import VECTORS, Shards, checksum
 
@@ -24,7 +24,7 @@ def shards(tmp_path: Path) -> Shards:
 
 
 def rows(seed: int, level: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    table = Pyramid(level).regions((50 + seed, 40)).table
+    table = Pyramid(level).regions(View((50 + seed, 40))).table
     vectors = np.random.default_rng(seed).normal(size=(len(table), DIMENSION)).astype("<f2")
     return vectors, table
 

@@ -23,10 +23,9 @@ REDUCING_GAP = 1.5
 DECODING_GAP = 1.1
 
 
-def shrink_factor(boxes: npt.NDArray[np.floating], input_size: int) -> float:
-    """How much an image may be reduced while every region keeps enough pixels for a square of `input_size`."""
-    sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
-    return max(float(sides.min()) / (input_size * DECODING_GAP), 1.0)
+def shrink_factor(finest_side: float, input_size: int) -> float:
+    """How much an image may be reduced while regions of side `finest_side` keep enough pixels for `input_size`."""
+    return max(finest_side / (input_size * DECODING_GAP), 1.0)
 
 
 def cut_regions(

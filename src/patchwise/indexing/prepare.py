@@ -14,7 +14,7 @@ from patchwise.errors import ImageUnreadable
 from patchwise.images import cut_regions, read_picture
 from patchwise.images.cut import shrink_factor
 from patchwise.indexing.walk import FoundFile
-from patchwise.regions import Regions, RegionStrategy
+from patchwise.regions import Regions, RegionStrategy, View
 
 __all__ = ["Prepared", "cut_picture", "read_and_hash"]
 
@@ -56,19 +56,16 @@ def read_and_hash(file: FoundFile) -> tuple[bytes | Path, bytes]:
 def cut_picture(
     source: bytes | Path, name: str, encoder: Encoder, strategy: RegionStrategy, max_pixels: int
 ) -> Prepared:
-    """Decode an image no larger than its regions need, and cut them.
+    """Decode an image no larger than its regions need, and cut them; `name` is its path, for strategies and errors.
 
     Raises:
         ImageError: it cannot be decoded.
     """
-    planned: Regions | None = None
 
     def shrink(size: tuple[int, int]) -> float:
-        nonlocal planned
-        planned = strategy.regions(size)
-        return shrink_factor(planned.boxes, encoder.input_size)
+        return shrink_factor(strategy.finest_side(View(size, name)), encoder.input_size)
 
     picture = read_picture(source, name=name, max_pixels=max_pixels, shrink=shrink)
-    regions = planned if planned is not None else strategy.regions(picture.size)
+    regions = strategy.regions(View(picture.size, name, picture.pixels))
     crops = cut_regions(picture, regions.boxes, encoder.input_size, encoder.resampling)
     return Prepared(picture.size, regions, crops)

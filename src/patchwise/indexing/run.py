@@ -291,8 +291,7 @@ def _workers() -> int:
 
 def _window(encoder: Encoder, strategy: RegionStrategy) -> int:
     """How many cut pictures may wait in memory."""
-    regions = len(strategy.regions((4096, 4096)))
-    return max(min(_LOOK_AHEAD_BYTES // (regions * encoder.input_size**2 * 3), 64), 2)
+    return max(min(_LOOK_AHEAD_BYTES // (strategy.typical_count * encoder.input_size**2 * 3), 64), 2)
 
 
 def _same(file: FoundFile, row: FileRow | None) -> bool:

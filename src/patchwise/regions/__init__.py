@@ -1,8 +1,8 @@
 """Where we look: strategies that lay regions over an image, named by a short string."""
 
-from patchwise.regions.base import Regions, RegionStrategy
+from patchwise.regions.base import Regions, RegionStrategy, View
 from patchwise.regions.pyramid import Pyramid
 from patchwise.regions.registry import parse_regions
 from patchwise.regions.whole import Whole
 
-__all__ = ["Pyramid", "RegionStrategy", "Regions", "Whole", "parse_regions"]
+__all__ = ["Pyramid", "RegionStrategy", "Regions", "View", "Whole", "parse_regions"]

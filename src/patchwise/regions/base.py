@@ -1,4 +1,4 @@
-"""The region strategy protocol and the table of regions that every strategy returns."""
+"""What a region strategy sees, its protocol, and the table of regions that every strategy returns."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-__all__ = ["REGION_DTYPE", "RegionStrategy", "Regions"]
+__all__ = ["REGION_DTYPE", "RegionStrategy", "Regions", "View", "region_table"]
 
 # One row per region, as stored beside the vectors. `level` counts grids from coarse to fine; a strategy
 # without levels writes -1 for level, row and column.
@@ -31,14 +32,51 @@ class Regions:
         return boxes
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """What is known of an image when regions are laid over it.
+
+    `size` is the upright original (width, height); `path` is absolute, or "" where there is none; `pixels` is RGB,
+    perhaps smaller than `size`, and None before decoding.
+    """
+
+    size: tuple[int, int]
+    path: str = ""
+    pixels: Image.Image | None = None
+
+
 class RegionStrategy(Protocol):
-    """Lays regions over an image of any size; the whole image is always one of them."""
+    """Lays regions over an image of any size; the whole image is always the first of them."""
 
     @property
     def name(self) -> str:
         """The string that `parse_regions` reads back as this strategy."""
         ...
 
-    def regions(self, size: tuple[int, int]) -> Regions:
-        """Regions of an image of `size` (width, height), all inside it and none without a pixel."""
+    @property
+    def typical_count(self) -> int:
+        """About how many regions an image has; bounds how many cut images may wait in memory."""
         ...
+
+    def finest_side(self, view: View) -> float:
+        """The smallest side in original pixels that a region may have, known before `view` has pixels.
+
+        JPEGs are decoded at a scale that leaves this side enough pixels.
+        """
+        ...
+
+    def regions(self, view: View) -> Regions:
+        """Regions of a decoded image, the whole image first, all inside it and none smaller than a pixel.
+
+        The same file gives the same regions every time, in whatever thread.
+        """
+        ...
+
+
+def region_table(boxes: npt.ArrayLike, size: tuple[int, int]) -> Regions:
+    """The whole image, then `boxes` (N, 4) xyxy inside it, which have no place in a grid."""
+    boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+    table = np.full(len(boxes) + 1, -1, dtype=REGION_DTYPE)
+    table["box"][1:] = boxes
+    table[0] = ((0, 0, *size), 0, 0, 0)
+    return Regions(table)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.errors import RegionsError
-from patchwise.regions.base import REGION_DTYPE, Regions
+from patchwise.regions.base import REGION_DTYPE, Regions, View
 
 __all__ = ["MAX_LEVEL", "Pyramid", "grid_edges"]
 
@@ -37,9 +37,17 @@ class Pyramid:
     def name(self) -> str:
         return f"pyramid:{self.level}"
 
-    def regions(self, size: tuple[int, int]) -> Regions:
-        width, height = size
-        levels = [level for level in range(self.level + 1) if level == 0 or level < min(size)]
+    @property
+    def typical_count(self) -> int:
+        return sum(n * n for n in range(1, self.level + 2))
+
+    def finest_side(self, view: View) -> float:
+        shorter = min(view.size)
+        return shorter // min(self.level + 1, shorter)  # cells of one grid differ by a pixel at most
+
+    def regions(self, view: View) -> Regions:
+        width, height = view.size
+        levels = [level for level in range(self.level + 1) if level == 0 or level < min(view.size)]
         return Regions(np.concatenate([_grid(width, height, level) for level in levels]))
 
 

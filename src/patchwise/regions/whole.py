@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from patchwise.regions.base import Regions
+from patchwise.regions.base import Regions, View
 from patchwise.regions.pyramid import Pyramid
 
 __all__ = ["Whole"]
@@ -18,5 +18,12 @@ class Whole:
     def name(self) -> str:
         return "whole"
 
-    def regions(self, size: tuple[int, int]) -> Regions:
-        return Pyramid(0).regions(size)
+    @property
+    def typical_count(self) -> int:
+        return 1
+
+    def finest_side(self, view: View) -> float:
+        return min(view.size)
+
+    def regions(self, view: View) -> Regions:
+        return Pyramid(0).regions(view)

@@ -1,0 +1,78 @@
+"""From file to regions: what a strategy is shown, and at which scale the image is decoded for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import make_picture
+from patchwise.images import DEFAULT_MAX_PIXELS
+from patchwise.images.cut import DECODING_GAP
+from patchwise.indexing.prepare import cut_picture
+from patchwise.regions import Regions, View
+from patchwise.regions.base import region_table
+
+SIZE = (640, 480)
+
+
+@dataclass
+class Spy:
+    """One region of side `side` in the corner; keeps what it was shown."""
+
+    side: float
+    typical_count: int = 2
+    name: str = "spy"
+    asked: list[View] = field(default_factory=list)
+    laid: list[View] = field(default_factory=list)
+
+    def finest_side(self, view: View) -> float:
+        self.asked.append(view)
+        return self.side
+
+    def regions(self, view: View) -> Regions:
+        self.laid.append(view)
+        return region_table([(0, 0, self.side, self.side)], view.size)
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    path = tmp_path / "a.jpg"
+    make_picture(1, SIZE).save(path)
+    return path
+
+
+# JPEGs are decoded at 1/1, 1/2, 1/4 or 1/8, whichever leaves the finest side 1.1 times the encoder's 16 pixels.
+@pytest.mark.parametrize(("side", "scale"), [(16, 1), (35, 1), (36, 2), (70, 2), (71, 4), (140, 4), (141, 8), (480, 8)])
+def test_the_finest_side_decides_the_scale(photograph: Path, fake_encoder: Any, side: int, scale: int) -> None:
+    assert DECODING_GAP == 1.1
+    spy = Spy(side)
+    prepared = cut_picture(photograph, str(photograph), fake_encoder, spy, DEFAULT_MAX_PIXELS)
+    assert [(view.size, view.path, view.pixels) for view in spy.asked] == [(SIZE, str(photograph), None)]
+    (laid,) = spy.laid
+    assert (laid.size, laid.path) == (SIZE, str(photograph))
+    assert laid.pixels is not None and laid.pixels.size == (SIZE[0] // scale, SIZE[1] // scale)
+    assert prepared.image_size == SIZE and prepared.crops.shape == (2, 16, 16, 3)
+    np.testing.assert_array_equal(prepared.regions.boxes, [(0, 0, *SIZE), (0, 0, side, side)])
+
+
+def test_formats_without_reduced_decoding_are_shown_whole(tmp_path: Path, fake_encoder: Any) -> None:
+    make_picture(1, SIZE).save(tmp_path / "a.png")
+    spy = Spy(480)
+    cut_picture(tmp_path / "a.png", "a.png", fake_encoder, spy, DEFAULT_MAX_PIXELS)
+    assert spy.asked == []
+    assert spy.laid[0].pixels is not None and spy.laid[0].pixels.size == SIZE
+
+
+def test_a_picture_on_its_side_is_shown_upright(tmp_path: Path, fake_encoder: Any) -> None:
+    image = make_picture(1, SIZE)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    spy = Spy(480)
+    prepared = cut_picture(tmp_path / "a.jpg", "a.jpg", fake_encoder, spy, DEFAULT_MAX_PIXELS)
+    assert spy.asked[0].size == spy.laid[0].size == prepared.image_size == (480, 640)
+    assert spy.laid[0].pixels is not None and spy.laid[0].pixels.size == (60, 80)
