@@ -47,19 +47,20 @@ def test_candidates_hold_the_best_and_all_that_tie(
     snapshot: Snapshot, stored: dict[str, Stored], queries: np.ndarray, resident_bytes: int | None, k: int
 ) -> None:
     index_of = picture_of(snapshot, stored)
-    found = ExactSearcher(snapshot, resident_bytes).candidates(queries, k)
+    found = ExactSearcher(snapshot, resident_bytes).top(queries, k)
     assert len(found) == len(queries)
-    for query, candidates in zip(queries, found, strict=True):
+    for query, (candidates, scores) in zip(queries, found, strict=True):
         best = {index_of[path]: score for score, path, _ in ranked(stored, query)}
         order = sorted(best.values(), reverse=True)
         limit = order[min(k, len(order)) - 1]
         assert {index for index, score in best.items() if score >= limit - 1e-9} <= set(candidates.tolist())
         assert all(best[index] >= limit - 1e-4 for index in candidates.tolist())
         assert len(set(candidates.tolist())) == len(candidates)
+        np.testing.assert_allclose(scores, [best[index] for index in candidates.tolist()], atol=2e-6)
 
 
 def test_only_what_may_rank_is_a_candidate(snapshot: Snapshot, queries: np.ndarray) -> None:
-    counts = [len(candidates) for candidates in ExactSearcher(snapshot).candidates(queries[-20:], 2)]
+    counts = [len(pictures) for pictures, _ in ExactSearcher(snapshot).top(queries[-20:], 2)]
     assert max(counts) < len(snapshot)
     assert min(counts) >= 2
 
@@ -70,13 +71,13 @@ def test_an_empty_gallery(tmp_path: Path, resident_bytes: int | None) -> None:
     with Store(tmp_path / "g.pw") as store:
         searcher = ExactSearcher(store.snapshot(), resident_bytes)
         query = np.eye(2, FakeEncoder.dimension, dtype=np.float32)
-        assert [len(candidates) for candidates in searcher.candidates(query, 5)] == [0, 0]
+        assert [len(pictures) for pictures, _ in searcher.top(query, 5)] == [0, 0]
         assert searcher.scores(query).shape == (2, 0)
 
 
 def test_no_query_at_all(snapshot: Snapshot) -> None:
     nothing = np.empty((0, FakeEncoder.dimension), dtype=np.float32)
-    assert ExactSearcher(snapshot).candidates(nothing, 3) == []
+    assert ExactSearcher(snapshot).top(nothing, 3) == []
 
 
 def test_the_limit_decides_what_is_kept_in_memory(snapshot: Snapshot) -> None:
@@ -87,3 +88,26 @@ def test_the_limit_decides_what_is_kept_in_memory(snapshot: Snapshot) -> None:
 
 def test_free_memory_is_plausible() -> None:
     assert 2**24 < exact._free_memory() < 2**50
+
+
+@pytest.mark.parametrize("resident_bytes", RESIDENT)
+@pytest.mark.parametrize(("rows", "waiting", "k"), [(1, 1, 3), (40, 200, 1), (64, 10**6, 4), (7, 50, 9)])
+def test_block_by_block_it_keeps_the_same(
+    snapshot: Snapshot,
+    queries: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    resident_bytes: int | None,
+    rows: int,
+    waiting: int,
+    k: int,
+) -> None:
+    """However small the blocks, and however often the best are picked in between."""
+    searcher = ExactSearcher(snapshot, resident_bytes)
+    scores = searcher.scores(queries)
+    monkeypatch.setattr(exact, "_BLOCK_ROWS", rows)
+    monkeypatch.setattr(exact, "_WAITING_SCORES", waiting)
+    np.testing.assert_allclose(searcher.scores(queries), scores, atol=2e-6)
+    for row, (pictures, found) in zip(scores, searcher.top(queries, k), strict=True):
+        limit = np.sort(row)[-k]
+        assert set(np.flatnonzero(row >= limit)) <= set(pictures.tolist()) <= set(np.flatnonzero(row >= limit - 2e-5))
+        np.testing.assert_allclose(found, row[pictures], atol=2e-6)

@@ -14,7 +14,7 @@ from PIL import Image
 from conftest import FakeEncoder, make_picture
 from patchwise import Explanation, Gallery, Hit
 from patchwise.errors import UsageError
-from patchwise.search import ExactSearcher, rank
+from patchwise.search import Candidates, ExactSearcher, rank
 from patchwise.store import Snapshot
 from search.conftest import LEVELS, Stored, ranked
 
@@ -27,8 +27,8 @@ class EveryPicture:
     def __init__(self, snapshot: Snapshot) -> None:
         self._pictures = np.arange(len(snapshot))[::-1]
 
-    def candidates(self, queries: np.ndarray, k: int) -> list[np.ndarray]:
-        return [self._pictures for _ in queries]
+    def top(self, queries: np.ndarray, k: int) -> list[Candidates]:
+        return [Candidates(self._pictures, np.zeros(len(self._pictures), np.float32)) for _ in queries]
 
 
 @pytest.fixture(scope="module")

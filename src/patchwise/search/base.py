@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from patchwise.boxes import Box
 
-__all__ = ["Explanation", "Hit", "RegionScore", "Searcher"]
+__all__ = ["Candidates", "Explanation", "Hit", "RegionScore", "Searcher"]
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,19 @@ class Explanation:
         return np.divide(total, levels_here, out=np.zeros_like(total), where=levels_here > 0).astype(np.float32)
 
 
+class Candidates(NamedTuple):
+    """Pictures that may rank, in any order: (K,) indices, and (K,) float32 what the searcher holds for their scores."""
+
+    pictures: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+
 class Searcher(Protocol):
     """Finds the pictures of a snapshot that may rank among the best for each query."""
 
-    def candidates(self, queries: npt.NDArray[np.float32], k: int) -> list[npt.NDArray[np.int64]]:
-        """For (Q, dimension) unit queries, Q arrays of picture indices that hold at least the k best, in any order.
+    def top(self, queries: npt.NDArray[np.float32], k: int) -> list[Candidates]:
+        """For each of (Q, dimension) unit queries at least its k best pictures, by each one's best region.
 
-        "Best" is by each picture's best region. Ties at the k-th place are all included.
+        Ties at the k-th place are all included.
         """
         ...

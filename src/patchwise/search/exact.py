@@ -8,11 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from patchwise.search.base import Candidates
 from patchwise.store import Snapshot
 
 __all__ = ["ExactSearcher"]
 
 _BLOCK_ROWS = 65_536
+_PRODUCTS = 8 * 2**20  # cosines of regions with queries computed at once
+_WAITING_SCORES = 32 * 2**20  # cosines of pictures with queries gathered before the best are picked
 # Two float32 sums of the same products, in another order, differ by less than this for unit vectors.
 _ROUNDING = 1e-5
 
@@ -35,40 +38,88 @@ class ExactSearcher:
             for first, end, vectors in snapshot.runs(_BLOCK_ROWS):
                 self._matrix[snapshot.starts[first] : snapshot.starts[end]] = vectors
 
-    def candidates(self, queries: npt.NDArray[np.float32], k: int) -> list[npt.NDArray[np.int64]]:
-        """The k best pictures of each query and every picture that ties with the last of them."""
-        if len(self._snapshot) == 0:
-            return [np.empty(0, dtype=np.int64) for _ in queries]
-        best = self.scores(queries)
-        k = min(k, best.shape[1])
-        floor = np.partition(best, -k, axis=1)[:, -k] - _ROUNDING
-        return [np.flatnonzero(row >= limit) for row, limit in zip(best, floor, strict=True)]
+    def top(self, queries: npt.NDArray[np.float32], k: int) -> list[Candidates]:
+        """The k best pictures of each query and every picture that ties with the last of them.
+
+        One pass over the vectors answers all queries; beyond the vectors it takes memory for about k pictures per
+        query, however many pictures there are.
+        """
+        if len(queries) == 0:
+            return []
+        if len(self._snapshot) <= k:
+            everything = np.arange(len(self._snapshot), dtype=np.int64)
+            return [Candidates(everything, row) for row in self.scores(queries)]
+        kept = [Candidates(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
+        waiting: list[tuple[int, npt.NDArray[np.float32]]] = []
+        for first, best in self._best(queries):
+            waiting.append((first, best))
+            if sum(len(scores) for _, scores in waiting) * len(queries) >= _WAITING_SCORES:
+                _keep_best(kept, waiting, k)
+        _keep_best(kept, waiting, k)
+        return kept
 
     def scores(self, queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Each picture's best cosine: (Q, pictures) float32, for (Q, dimension) unit queries."""
-        best = np.empty((len(queries), len(self._snapshot)), dtype=np.float32)
+        scores = np.empty((len(queries), len(self._snapshot)), dtype=np.float32)
+        for first, best in self._best(queries):
+            scores[:, first : first + len(best)] = best.T
+        return scores
+
+    def _best(self, queries: npt.NDArray[np.float32]) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Blocks of pictures in order: the first picture's index, and (pictures, Q) best cosines."""
+        starts = self._snapshot.starts
+        products = np.empty(0, dtype=np.float32)
         for first, end, vectors in self._blocks(len(queries)):
-            starts = self._snapshot.starts[first:end] - self._snapshot.starts[first]
             if len(queries) == 1:
-                best[0, first:end] = np.maximum.reduceat(vectors @ queries[0], starts)
+                product = (vectors @ queries[0])[:, None]
             else:
-                best[:, first:end] = np.maximum.reduceat(queries @ vectors.T, starts, axis=1)
-        return best
+                if products.size < len(vectors) * len(queries):
+                    products = np.empty(len(vectors) * len(queries), dtype=np.float32)
+                product = products[: len(vectors) * len(queries)].reshape(len(vectors), len(queries))
+                np.matmul(vectors, queries.T, out=product)
+            yield first, np.maximum.reduceat(product, starts[first:end] - starts[first], axis=0)
 
     def _blocks(self, queries: int) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
         snapshot = self._snapshot
+        rows = min(max(_PRODUCTS // max(queries, 1), 1024), _BLOCK_ROWS)
         if self._matrix is None:
-            for first, end, vectors in snapshot.runs(_BLOCK_ROWS):
+            for first, end, vectors in snapshot.runs(rows):
                 yield first, end, vectors.astype(np.float32)
         elif queries == 1:
             yield 0, len(snapshot), self._matrix
         else:
             first = 0
             while first < len(snapshot):
-                end = int(np.searchsorted(snapshot.starts, snapshot.starts[first] + _BLOCK_ROWS, side="right")) - 1
+                end = int(np.searchsorted(snapshot.starts, snapshot.starts[first] + rows, side="right")) - 1
                 end = min(max(end, first + 1), len(snapshot))
                 yield first, end, self._matrix[snapshot.starts[first] : snapshot.starts[end]]
                 first = end
+
+
+def _keep_best(
+    kept: list[Candidates],
+    waiting: list[tuple[int, npt.NDArray[np.float32]]],
+    k: int,
+) -> None:
+    """Merge blocks of (pictures, Q) scores into each query's best, and empty the list of blocks."""
+    if not waiting:
+        return
+    offset = waiting[0][0]
+    rows = np.ascontiguousarray(np.concatenate([scores for _, scores in waiting]).T)
+    waiting.clear()
+    for query, scores in enumerate(rows):
+        held_pictures, held_scores = kept[query]
+        if len(held_scores) >= k:  # what cannot enter is left out before anything is copied
+            entering = np.flatnonzero(scores >= held_scores.min())
+            scores = scores[entering]
+        else:
+            entering = np.arange(len(scores))
+        pictures = np.concatenate([held_pictures, entering + offset])
+        scores = np.concatenate([held_scores, scores])
+        if len(scores) > k:
+            best = scores >= np.partition(scores, -k)[-k] - _ROUNDING
+            pictures, scores = pictures[best], scores[best]
+        kept[query] = Candidates(pictures, scores)
 
 
 def _free_memory() -> int:

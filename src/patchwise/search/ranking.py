@@ -28,8 +28,8 @@ def rank(
 
     Scores fall; equal scores are ordered by path, equal regions of an image by region order.
     """
-    for query, candidates in zip(queries, searcher.candidates(queries, offset + k), strict=True):
-        scores = {int(index): region_scores(snapshot, int(index), query) for index in candidates}
+    for query, candidates in zip(queries, searcher.top(queries, offset + k), strict=True):
+        scores = {int(index): region_scores(snapshot, int(index), query) for index in candidates.pictures}
         order = sorted((-float(scores[index].max()), path, index) for path, index in snapshot.paths(list(scores)))
         kept = [(path, index) for negated, path, index in order if min_score is None or -negated >= min_score]
         yield [
