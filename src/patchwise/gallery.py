@@ -28,7 +28,17 @@ from patchwise.errors import (
     UsageError,
 )
 from patchwise.images import DEFAULT_MAX_PIXELS
-from patchwise.indexing import IndexProgress, IndexReport, index_paths, learn_whitening, query_vector, walk
+from patchwise.indexing import (
+    IndexProgress,
+    IndexReport,
+    Walk,
+    index_paths,
+    learn_whitening,
+    listed,
+    query_vector,
+    query_vectors,
+    walk,
+)
 from patchwise.indexing.query import QuerySource
 from patchwise.regions import RegionStrategy, parse_regions
 from patchwise.search import ExactSearcher, Explanation, Hit, Searcher, explain, rank
@@ -73,8 +83,9 @@ class QueryResult:
 class Gallery:
     """An open gallery; use `Gallery.create`, `Gallery.open` or `Gallery.open_or_create`."""
 
-    def __init__(self, store: Store, encoder: Encoder | None = None) -> None:
+    def __init__(self, store: Store, encoder: Encoder | None = None, strategy: RegionStrategy | None = None) -> None:
         self._store = store
+        self._given_strategy = strategy
         self._given_encoder = encoder
         self._lock = threading.RLock()
         self._searching: tuple[Snapshot, Searcher] | None = None
@@ -85,7 +96,7 @@ class Gallery:
         path: str | os.PathLike[str],
         *,
         encoder: str | Encoder = "builtin",
-        regions: str = "pyramid:3",
+        regions: str | RegionStrategy = "pyramid:3",
         whitening: str = "shipped",
     ) -> Gallery:
         """Make an empty gallery.
@@ -93,14 +104,14 @@ class Gallery:
         Args:
             path: directory to make.
             encoder: an id that `patchwise.encoders.load_encoder` knows, or an encoder of your own.
-            regions: region strategy, such as "pyramid:3" or "whole".
+            regions: region strategy, such as "pyramid:3" or "whole", or a strategy of your own.
             whitening: "shipped" is fixed; "gallery" is learned from the first pictures added.
 
         Raises:
             GalleryExists: something is there already.
             EncoderError, RegionsError, UsageError: an argument names nothing known.
         """
-        strategy = parse_regions(regions)
+        strategy = parse_regions(regions) if isinstance(regions, str) else regions
         if whitening not in ("shipped", "gallery"):
             raise UsageError(f"whitening {whitening!r}: expected 'shipped' or 'gallery'")
         if whitening == "gallery":
@@ -113,16 +124,29 @@ class Gallery:
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         manifest = Manifest(record, strategy.name, whitening, created, __version__)
         store = Store.create(Path(path), manifest)
-        return cls(store, None if isinstance(encoder, str) else encoder)
+        return cls(store, None if isinstance(encoder, str) else encoder, None if isinstance(regions, str) else regions)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, encoder: Encoder | None = None) -> Gallery:
-        """Open a gallery; an encoder of your own, if it was made with one, must be given again.
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoder: Encoder | None = None,
+        regions: RegionStrategy | None = None,
+    ) -> Gallery:
+        """Open a gallery; an encoder or region strategy of your own, if it was made with one, must be given again.
 
         Raises:
             GalleryNotFound, GalleryDamaged, GalleryMismatch: it cannot be used; the message says how to mend it.
         """
-        return cls(Store(Path(path)), encoder)
+        store = Store(Path(path))
+        if regions is not None and regions.name != store.manifest.regions:
+            store.close()
+            raise GalleryMismatch(
+                f"{path}: made with regions {store.manifest.regions!r}, not {regions.name!r}; vectors of two kinds "
+                "cannot be mixed"
+            )
+        return cls(store, encoder, regions)
 
     @classmethod
     def open_or_create(
@@ -192,7 +216,7 @@ class Gallery:
     @cached_property
     def strategy(self) -> RegionStrategy:
         """The region strategy."""
-        return parse_regions(self._store.manifest.regions)
+        return self._given_strategy or parse_regions(self._store.manifest.regions)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -249,7 +273,24 @@ class Gallery:
         """
         if not paths:
             raise UsageError("nothing to index: name at least one file or folder")
-        found = walk(paths, follow_links=follow_links)
+        return self._add(walk(paths, follow_links=follow_links), max_pixels, progress)
+
+    def add_listed(
+        self,
+        root: str | os.PathLike[str],
+        names: Iterable[str],
+        *,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        progress: Callable[[IndexProgress], None] | None = None,
+    ) -> IndexReport:
+        """Bring the gallery up to date with the files `root / name`; what else it knows from below `root` is dropped.
+
+        Raises:
+            GalleryBusy, GalleryError, StorageFull: as for `add`.
+        """
+        return self._add(listed(root, names), max_pixels, progress)
+
+    def _add(self, found: Walk, max_pixels: int, progress: Callable[[IndexProgress], None] | None) -> IndexReport:
         with self._store.writer() as writer:
             manifest = self._store.manifest
             if found.files and self._must_learn_whitening():
@@ -342,18 +383,15 @@ class Gallery:
         """Answer (path, box) queries in order, many at a time; one that cannot be used is answered by its error."""
         remaining = iter(queries)
         while group := list(islice(remaining, _QUERIES_AT_ONCE)):
-            vectors: list[npt.NDArray[np.float32]] = []
-            errors: dict[int, str] = {}
-            for index, (path, box) in enumerate(group):
-                try:
-                    vectors.append(query_vector(self.encoder, path, box, fetch=fetch, max_pixels=max_pixels))
-                except PatchwiseError as error:
-                    errors[index] = str(error)
+            found = query_vectors(self.encoder, group, fetch=fetch, max_pixels=max_pixels)
+            vectors = [vector for vector in found if not isinstance(vector, PatchwiseError)]
             stacked = np.stack(vectors) if vectors else np.empty((0, self.encoder.dimension), dtype=np.float32)
             answers = self.search_vectors(stacked, k=k, offset=offset, min_score=min_score)
-            for index, (path, box) in enumerate(group):
-                hits = () if index in errors else tuple(next(answers))
-                yield QueryResult(path, _as_box(box), hits, errors.get(index))
+            for (path, box), vector in zip(group, found, strict=True):
+                if isinstance(vector, PatchwiseError):
+                    yield QueryResult(path, _as_box(box), (), str(vector))
+                else:
+                    yield QueryResult(path, _as_box(box), tuple(next(answers)))
 
     def search_vectors(
         self,
@@ -366,7 +404,7 @@ class Gallery:
         """Search with query vectors of this gallery's encoder: (Q, dimension) float32, unit length."""
         if k < 1 or offset < 0:
             raise UsageError(f"k must be at least 1 and offset at least 0, not {k} and {offset}")
-        snapshot, searcher = self._current()
+        snapshot, searcher = self.current()
         return rank(snapshot, searcher, vectors, k=k, offset=offset, min_score=min_score)
 
     def explain(
@@ -388,13 +426,14 @@ class Gallery:
     def explain_vector(self, vector: npt.NDArray[np.float32], hit: Hit | str | os.PathLike[str]) -> Explanation:
         """The same for a query vector: (dimension,) float32."""
         path = hit.path if isinstance(hit, Hit) else os.path.abspath(hit)
-        snapshot, _ = self._current()
+        snapshot, _ = self.current()
         index = snapshot.index_of_path(path)
         if index is None:
             raise UsageError(f"{path}: not in the gallery {self.path}")
         return explain(snapshot, path, index, vector)
 
-    def _current(self) -> tuple[Snapshot, Searcher]:
+    def current(self) -> tuple[Snapshot, Searcher]:
+        """What is searched now, for those who rank by themselves: the live pictures, and what searches them."""
         with self._lock:
             if self._searching is None or self._searching[0].version != self._store.catalogue.data_version():
                 self._searching = None  # freed before the next one is built

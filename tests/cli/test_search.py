@@ -202,7 +202,13 @@ def test_many_queries(search: Search, search_process: Search, pictures: Path, tm
     assert [answer["hits"][0]["path"] for answer in answers] == [answer["query"] for answer in answers]
     assert all(set(answer) == {"query", "box", "hits"} and len(answer["hits"]) == 2 for answer in answers)
     one = json.loads(search(pictures / "1.png", "--box", "48,0,96,32", "-k", "2", "--json").out)
+    scores = [[hit.pop("score") for hit in answer["hits"]] for answer in (answers[1], one)]
+    regions = [
+        [region.pop("score") for hit in answer["hits"] for region in hit["regions"]] for answer in (answers[1], one)
+    ]
     assert answers[1] == one
+    for together, alone in (scores, regions):  # sums of many queries at once may differ in the last place
+        assert together == pytest.approx(alone, abs=2e-6)
 
     assert search_process("--queries", "-", "-k", "2", stdin=queries.encode()).out == ran.out
     rows = list(csv.reader(io.StringIO(search("--queries", tmp_path / "q.csv", "--csv", "-k", "2").out)))

@@ -1,8 +1,18 @@
 """How a folder becomes vectors: walking, change detection, decoding ahead, batching, commit and resume."""
 
-from patchwise.indexing.query import query_vector
+from patchwise.indexing.query import query_vector, query_vectors
 from patchwise.indexing.run import IndexProgress, IndexReport, index_paths
-from patchwise.indexing.walk import Walk, walk
+from patchwise.indexing.walk import Walk, listed, walk
 from patchwise.indexing.whiten import learn_whitening
 
-__all__ = ["IndexProgress", "IndexReport", "Walk", "index_paths", "learn_whitening", "query_vector", "walk"]
+__all__ = [
+    "IndexProgress",
+    "IndexReport",
+    "Walk",
+    "index_paths",
+    "learn_whitening",
+    "listed",
+    "query_vector",
+    "query_vectors",
+    "walk",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ from PIL import Image
 
 from patchwise.boxes import query_box
 from patchwise.encoders import Encoder
-from patchwise.errors import ImageUnreadable, UsageError
+from patchwise.errors import ImageUnreadable, PatchwiseError, UsageError
 from patchwise.images import DEFAULT_MAX_PIXELS, Picture, cut_regions, fetch_url, read_picture
 from patchwise.indexing.encode import encode_picture
 
-__all__ = ["QuerySource", "open_query", "query_vector"]
+__all__ = ["QuerySource", "open_query", "query_vector", "query_vectors"]
 
 QuerySource = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
 
@@ -40,11 +41,39 @@ def query_vector(
         BoxError: the box does not fit the picture.
         UsageError: a web address without `fetch`.
     """
-    picture = open_query(source, fetch=fetch, max_pixels=max_pixels)
-    inside = (0.0, 0.0, *map(float, picture.size)) if box is None else query_box(box, picture.size)
-    crops = cut_regions(picture, np.array([inside]), encoder.input_size, encoder.resampling)
+    crops = _crop(encoder, source, box, fetch=fetch, max_pixels=max_pixels)
     vector: npt.NDArray[np.float32] = encode_picture(encoder, crops)[0]
     return vector
+
+
+def query_vectors(
+    encoder: Encoder,
+    queries: Sequence[tuple[QuerySource, Sequence[float] | None]],
+    *,
+    fetch: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> list[npt.NDArray[np.float32] | PatchwiseError]:
+    """Encode many (source, box) at a time, decoding them side by side; a query that cannot be used gives its error."""
+
+    def cut(query: tuple[QuerySource, Sequence[float] | None]) -> npt.NDArray[np.uint8] | PatchwiseError:
+        try:
+            return _crop(encoder, *query, fetch=fetch, max_pixels=max_pixels)
+        except PatchwiseError as error:
+            return error
+
+    with ThreadPoolExecutor(thread_name_prefix="patchwise-query") as pool:
+        cuts = list(pool.map(cut, queries))
+    crops = [crop for crop in cuts if not isinstance(crop, PatchwiseError)]
+    vectors = iter(encode_picture(encoder, np.concatenate(crops)) if crops else ())
+    return [found if isinstance(found, PatchwiseError) else next(vectors) for found in cuts]
+
+
+def _crop(
+    encoder: Encoder, source: QuerySource, box: Sequence[float] | None, *, fetch: bool, max_pixels: int
+) -> npt.NDArray[np.uint8]:
+    picture = open_query(source, fetch=fetch, max_pixels=max_pixels)
+    inside = (0.0, 0.0, *map(float, picture.size)) if box is None else query_box(box, picture.size)
+    return cut_regions(picture, np.array([inside]), encoder.input_size, encoder.resampling)
 
 
 def open_query(source: QuerySource, *, fetch: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:

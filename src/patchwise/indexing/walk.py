@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from patchwise.errors import UsageError
 from patchwise.images import image_suffixes
 
-__all__ = ["FoundFile", "Walk", "walk"]
+__all__ = ["FoundFile", "Walk", "listed", "walk"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,22 @@ def walk(roots: Iterable[str | os.PathLike[str]], *, follow_links: bool = False)
         else:
             raise UsageError(f"{root}: neither a file nor a folder")
     found.files = [files[path] for path in sorted(files)]
+    return found
+
+
+def listed(root: str | os.PathLike[str], names: Iterable[str]) -> Walk:
+    """The files `root / name`, and no others: what else a gallery knows from below `root` counts as vanished.
+
+    A name that leads to no file is noted among the unreadable.
+    """
+    found = Walk([os.path.abspath(root)])
+    for path in sorted({os.path.join(found.roots[0], name) for name in names}):
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            found.unreadable.append((path, _reason(error)))
+        else:
+            found.files.append(FoundFile(path, status.st_mtime_ns, status.st_size))
     return found
 
 
