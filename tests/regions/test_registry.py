@@ -5,23 +5,35 @@ from __future__ import annotations
 import pytest
 
 from patchwise.errors import RegionsError
-from patchwise.regions import Pyramid, RegionStrategy, Whole, parse_regions
+from patchwise.regions import Pyramid, RegionStrategy, Sliding, Whole, parse_regions
 
 
-@pytest.mark.parametrize("strategy", [Whole(), *map(Pyramid, range(8))], ids=lambda strategy: strategy.name)
+@pytest.mark.parametrize(
+    "strategy",
+    [Whole(), *map(Pyramid, range(8)), Sliding(3, 0.5), Sliding(3, 0.25), Sliding(7, 1), Sliding(0, 1 / 3)],
+    ids=lambda strategy: strategy.name,
+)
 def test_a_name_reads_back_as_its_strategy(strategy: RegionStrategy) -> None:
     assert parse_regions(strategy.name) == strategy
     assert parse_regions(f"  {strategy.name}\n") == strategy
 
 
 @pytest.mark.parametrize(
-    ("text", "name"), [("whole", "whole"), ("pyramid:0", "pyramid:0"), ("pyramid:03", "pyramid:3")]
+    ("text", "name"),
+    [
+        ("whole", "whole"),
+        ("pyramid:0", "pyramid:0"),
+        ("pyramid:03", "pyramid:3"),
+        ("sliding:03:.50", "sliding:3:0.5"),
+        ("sliding:3:1", "sliding:3:1"),
+        ("sliding:3:1.000", "sliding:3:1"),
+    ],
 )
 def test_names_are_canonical(text: str, name: str) -> None:
     assert parse_regions(text).name == name
 
 
-@pytest.mark.parametrize("text", ["", " ", "pyramids:3", "Pyramid:3", "3", ":3", "whole image", "sliding", "pyramid 3"])
+@pytest.mark.parametrize("text", ["", " ", "pyramids:3", "Pyramid:3", "3", ":3", "whole image", "slide:1", "pyramid 3"])
 def test_an_unknown_strategy_lists_those_that_are_known(text: str) -> None:
     with pytest.raises(RegionsError) as raised:
         parse_regions(text)
@@ -45,6 +57,22 @@ def test_a_bad_level_says_which_are_good(text: str) -> None:
     assert message.startswith("regions ")
     assert text[:12] in message
     assert "0 and 7" in message or len(text) > 4300
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sliding",
+        *(
+            "sliding:" + parameters
+            for parameters in ("", "3", "3:", ":0.5", "3:x", "x:0.5", "3:-1", "3:1e-1", "3:0.5:1", "3: 0.5", "²:0.5")
+        ),
+    ],
+)
+def test_bad_windows_say_which_are_good(text: str) -> None:
+    with pytest.raises(RegionsError, match=r"expected a level between 0 and 7 .* as in sliding:3:0\.5") as raised:
+        parse_regions(text)
+    assert repr(text) in str(raised.value)
 
 
 def test_whole_takes_no_parameter() -> None:

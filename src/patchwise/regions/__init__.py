@@ -3,6 +3,7 @@
 from patchwise.regions.base import Regions, RegionStrategy, View
 from patchwise.regions.pyramid import Pyramid
 from patchwise.regions.registry import parse_regions
+from patchwise.regions.sliding import Sliding
 from patchwise.regions.whole import Whole
 
-__all__ = ["Pyramid", "RegionStrategy", "Regions", "View", "Whole", "parse_regions"]
+__all__ = ["Pyramid", "RegionStrategy", "Regions", "Sliding", "View", "Whole", "parse_regions"]

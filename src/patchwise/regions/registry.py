@@ -1,30 +1,46 @@
-"""Strategies by name: `whole`, `pyramid:L`."""
+"""Strategies by name: `whole`, `pyramid:L`, `sliding:L:RATIO`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from patchwise.errors import RegionsError
 from patchwise.regions.base import RegionStrategy
 from patchwise.regions.pyramid import MAX_LEVEL, Pyramid
+from patchwise.regions.sliding import Sliding
 from patchwise.regions.whole import Whole
 
 __all__ = ["parse_regions"]
 
 
-def _whole(parameters: list[str]) -> RegionStrategy:
-    if parameters:
+def _whole(parameters: str | None) -> RegionStrategy:
+    if parameters is not None:
         raise ValueError("takes no parameter")
     return Whole()
 
 
-def _pyramid(parameters: list[str]) -> RegionStrategy:
-    if len(parameters) != 1 or not parameters[0].isdecimal():
+def _pyramid(parameters: str | None) -> RegionStrategy:
+    if parameters is None or not parameters.isdecimal():
         raise ValueError(f"expected one level between 0 and {MAX_LEVEL}, as in pyramid:3")
-    return Pyramid(int(parameters[0]))
+    return Pyramid(int(parameters))
 
 
-_STRATEGIES: dict[str, Callable[[list[str]], RegionStrategy]] = {"whole": _whole, "pyramid": _pyramid}
+def _sliding(parameters: str | None) -> RegionStrategy:
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9}|\d{0,9}\.\d{1,20})", parameters or "", re.ASCII)
+    if match is None:
+        raise ValueError(
+            f"expected a level between 0 and {MAX_LEVEL} and the stride as a ratio of the window's side, as in "
+            "sliding:3:0.5"
+        )
+    return Sliding(int(match[1]), float(match[2]))
+
+
+_STRATEGIES: dict[str, Callable[[str | None], RegionStrategy]] = {
+    "whole": _whole,
+    "pyramid": _pyramid,
+    "sliding": _sliding,
+}
 
 
 def parse_regions(text: str) -> RegionStrategy:
@@ -33,11 +49,11 @@ def parse_regions(text: str) -> RegionStrategy:
     Raises:
         RegionsError: unknown strategy or bad parameter.
     """
-    name, *parameters = text.strip().split(":")
+    name, colon, parameters = text.strip().partition(":")
     if name not in _STRATEGIES:
         raise RegionsError(f"regions {text!r}: unknown strategy; known are {', '.join(sorted(_STRATEGIES))}")
     try:
-        return _STRATEGIES[name](parameters)
+        return _STRATEGIES[name](parameters if colon else None)
     except RegionsError:
         raise
     except ValueError as error:
