@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from itertools import islice
@@ -17,10 +17,8 @@ import numpy.typing as npt
 
 from patchwise._version import __version__
 from patchwise.boxes import Box
-from patchwise.encoders import Encoder, Whitened, Whitening, encoder_record, load_backbone, load_encoder
+from patchwise.encoders import Encoder, encoder_record, load_backbone, load_encoder
 from patchwise.errors import (
-    EncoderError,
-    GalleryDamaged,
     GalleryExists,
     GalleryMismatch,
     GalleryNotFound,
@@ -32,9 +30,10 @@ from patchwise.indexing import (
     IndexProgress,
     IndexReport,
     Walk,
+    adopt_whitening,
     index_paths,
-    learn_whitening,
     listed,
+    own_whitening,
     query_vector,
     query_vectors,
     walk,
@@ -42,32 +41,12 @@ from patchwise.indexing import (
 from patchwise.indexing.query import QuerySource
 from patchwise.regions import RegionStrategy, parse_regions
 from patchwise.search import ExactSearcher, Explanation, Hit, Searcher, explain, rank
-from patchwise.store import Manifest, Snapshot, Store, VerifyReport
+from patchwise.store import GalleryInfo, Manifest, Snapshot, Store, VerifyReport, gallery_info
 
 __all__ = ["Gallery", "GalleryInfo", "QueryResult"]
 
-_WHITENING_FILE = "whitening.npz"
 _WHITENED_DIMENSION = 256
 _QUERIES_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class GalleryInfo:
-    """What a gallery holds; sizes in bytes, `unreadable` are (path, reason)."""
-
-    path: str
-    encoder: dict[str, str | int]
-    whitening: str
-    regions_strategy: str
-    created: str
-    images: int
-    distinct_images: int
-    regions: int
-    dead_regions: int
-    vector_bytes: int
-    total_bytes: int
-    bytes_per_image: float
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -227,7 +206,7 @@ class Gallery:
             GalleryMismatch: it is not the one that the gallery was made with.
         """
         manifest = self._store.manifest
-        encoder = self._given_encoder or load_encoder(str(manifest.encoder["id"]), self._own_whitening())
+        encoder = self._given_encoder or load_encoder(str(manifest.encoder["id"]), own_whitening(self._store))
         for key, value in encoder_record(encoder).items():
             if manifest.encoder.get(key) != value:
                 raise GalleryMismatch(
@@ -236,23 +215,6 @@ class Gallery:
                     "index into a new gallery with --gallery"
                 )
         return encoder
-
-    def _own_whitening(self) -> Whitening | None:
-        if self._store.manifest.whitening != "gallery":
-            return None
-        if self._must_learn_whitening():
-            raise EncoderError(f"{self.path}: its whitening is not learned yet; index some pictures first")
-        return Whitening.load(self.path / _WHITENING_FILE)
-
-    def _must_learn_whitening(self) -> bool:
-        if self._store.manifest.whitening != "gallery" or (self.path / _WHITENING_FILE).exists():
-            return False
-        if self._store.catalogue.shards():  # another one would not fit the vectors that are stored
-            raise GalleryDamaged(
-                f"{self.path / _WHITENING_FILE}: missing. Restore it from a backup, or delete {self.path} and index "
-                "again"
-            )
-        return True
 
     def add(
         self,
@@ -292,13 +254,7 @@ class Gallery:
 
     def _add(self, found: Walk, max_pixels: int, progress: Callable[[IndexProgress], None] | None) -> IndexReport:
         with self._store.writer() as writer:
-            manifest = self._store.manifest
-            if found.files and self._must_learn_whitening():
-                backbone, prior = load_backbone(str(manifest.encoder["id"]))
-                whitening = learn_whitening(
-                    backbone, prior, self.strategy, found, manifest.dimension, max_pixels=max_pixels
-                )
-                self._adopt(backbone, whitening)
+            adopt_whitening(self._store, self.strategy, found, max_pixels=max_pixels)
             return index_paths(
                 writer, lambda: self.encoder, self.strategy, found, max_pixels=max_pixels, progress=progress
             )
@@ -325,24 +281,7 @@ class Gallery:
 
     def info(self) -> GalleryInfo:
         """Counts, sizes, and how the gallery was made."""
-        manifest, catalogue = self._store.manifest, self._store.catalogue
-        counts = catalogue.counts()
-        total = self._store.bytes_on_disk()
-        return GalleryInfo(
-            path=str(self.path),
-            encoder=dict(manifest.encoder),
-            whitening=manifest.whitening,
-            regions_strategy=manifest.regions,
-            created=manifest.created,
-            images=counts["images"],
-            distinct_images=counts["distinct_images"],
-            regions=counts["regions"],
-            dead_regions=counts["dead_regions"],
-            vector_bytes=self._store.shards.bytes_on_disk(),
-            total_bytes=total,
-            bytes_per_image=total / max(counts["images"], 1),
-            unreadable=catalogue.failures(),
-        )
+        return gallery_info(self._store)
 
     def search(
         self,
@@ -440,15 +379,6 @@ class Gallery:
                 snapshot = self._store.snapshot()
                 self._searching = (snapshot, ExactSearcher(snapshot))
             return self._searching
-
-    def _adopt(self, backbone: Encoder, whitening: Whitening) -> None:
-        temporary = self.path / (_WHITENING_FILE + ".new")
-        whitening.save(temporary)
-        manifest = self._store.manifest
-        adopted = Manifest(**{**asdict(manifest), "encoder": encoder_record(Whitened(backbone, whitening))})
-        adopted.write(self.path)
-        temporary.replace(self.path / _WHITENING_FILE)
-        self._store.manifest = adopted
 
 
 def _as_box(box: Sequence[float] | None) -> Box | None:

@@ -1,10 +1,21 @@
 """What we remember: the catalogue of images (SQLite), the vector shards, the manifest, and their upkeep."""
 
 from patchwise.store.catalogue import FileRow
+from patchwise.store.info import GalleryInfo, gallery_info
 from patchwise.store.manifest import Manifest
 from patchwise.store.snapshot import Snapshot
 from patchwise.store.store import Store
 from patchwise.store.verify import VerifyReport
 from patchwise.store.writer import Encoded, Writer
 
-__all__ = ["Encoded", "FileRow", "Manifest", "Snapshot", "Store", "VerifyReport", "Writer"]
+__all__ = [
+    "Encoded",
+    "FileRow",
+    "GalleryInfo",
+    "Manifest",
+    "Snapshot",
+    "Store",
+    "VerifyReport",
+    "Writer",
+    "gallery_info",
+]
