@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import FakeEncoder, make_picture
-from patchwise import Gallery, Hit
+from patchwise import Gallery, Hit, RegionScore
 from patchwise.errors import StorageFull
 from patchwise.report import ReportHit, ReportSection, render_html
 from patchwise.report.page import write_page, write_search_page
@@ -182,6 +182,15 @@ def test_the_query_box_and_the_true_box() -> None:
 def test_the_whole_image_is_called_so() -> None:
     hit = Hit(1, "/a.jpg", 0.5, (0.0, 0.0, 200.0, 100.0), 0, (0, 0), (200, 100), make_hit().regions)
     assert "whole image" in Page(render_html("t", [section([hit])])).text("figcaption")[1]
+
+
+def test_a_box_outside_any_grid_is_called_so() -> None:
+    free = RegionScore((20.0, 30.0, 90.0, 80.0), -1, (-1, -1), 0.75)
+    hit = Hit(1, "/a.jpg", 0.75, free.box, -1, (-1, -1), (200, 100), (free, *make_hit(score=0.75).regions))
+    page = Page(render_html("t", [section([hit])]))
+    assert "a box outside any grid" in page.text("figcaption")[1]
+    assert page.text("rect")[:3] == ["box: 0.750", "L0 0,0: 0.250", "L1 1,1: 0.750"]
+    assert "-1" not in page.text("figcaption")[1] + "".join(page.text("rect"))
 
 
 def test_nothing_matched() -> None:

@@ -91,6 +91,11 @@ def test_table_worked_by_hand() -> None:
     ]
 
 
+def test_a_box_outside_any_grid_is_called_a_box() -> None:
+    hit = Hit(3, "/c.jpg", 0.25, (2.5, 3.0, 20.0, 10.0), -1, (-1, -1), (20, 10), ())
+    assert list(table_lines([hit]))[1] == "   3   0.250  box          2,3,20,10                /c.jpg"
+
+
 def test_the_table_shows_every_path_on_one_line(hostile_hits: list[Hit]) -> None:
     header, *lines = table_lines(hostile_hits)
     column = header.index("path")

@@ -1,4 +1,4 @@
-"""Strategies by name: `whole`, `pyramid:L`, `sliding:L:RATIO`."""
+"""Strategies by name: `whole`, `pyramid:L`, `sliding:L:RATIO`, `boxes:FILE`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from patchwise.errors import RegionsError
 from patchwise.regions.base import RegionStrategy
+from patchwise.regions.boxes import DEFAULT_MAX_BOXES, BoxFile
 from patchwise.regions.pyramid import MAX_LEVEL, Pyramid
 from patchwise.regions.sliding import Sliding
 from patchwise.regions.whole import Whole
@@ -36,7 +37,16 @@ def _sliding(parameters: str | None) -> RegionStrategy:
     return Sliding(int(match[1]), float(match[2]))
 
 
+def _boxes(parameters: str | None) -> RegionStrategy:
+    # Read from the right: a path may hold colons.
+    match = re.fullmatch(r"(.+?)(?::max=(\d{1,9}))?(?::sha256=([0-9a-f]{16}))?", parameters or "", re.ASCII)
+    if match is None:
+        raise ValueError("expected a file of boxes, as in boxes:detections.csv or boxes:detections.json:max=100")
+    return BoxFile.read(match[1], max_boxes=int(match[2] or DEFAULT_MAX_BOXES), digest=match[3])
+
+
 _STRATEGIES: dict[str, Callable[[str | None], RegionStrategy]] = {
+    "boxes": _boxes,
     "whole": _whole,
     "pyramid": _pyramid,
     "sliding": _sliding,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from patchwise.boxes import Box
 from patchwise.report.draw import colour_heat, thumbnail
-from patchwise.report.text import printable
+from patchwise.report.text import grid_place, printable
 from patchwise.search import Explanation, Hit, RegionScore
 
 __all__ = ["ReportHit", "ReportSection", "render_html"]
@@ -88,7 +88,8 @@ def _card(shown: ReportHit, heat: str) -> str:
     else:
         picture = f"""{_image(shown.picture, printable(Path(hit.path).name))}\
 <img class="heat" src="{heat}" alt="">{_overlay(hit.size, hit.box, shown.true_box, shown.explanation.regions)}"""
-    where = "whole image" if hit.level == 0 else f"level {hit.level}, row {hit.cell[0]}, column {hit.cell[1]}"
+    where = f"level {hit.level}, row {hit.cell[0]}, column {hit.cell[1]}" if hit.level > 0 else "whole image"
+    where = "a box outside any grid" if hit.level < 0 else where
     box = ", ".join(f"{edge:.0f}" for edge in hit.box)
     note = f"<br><b>{escape(shown.note)}</b>" if shown.note else ""
     return f"""<figure><div class="frame">{picture}</div>
@@ -100,7 +101,7 @@ score <b>{hit.score:.3f}</b> &middot; {where}<br><small>box {box} of {hit.size[0
 
 def _overlay(size: tuple[int, int], box: Box | None, true_box: Box | None, regions: Sequence[RegionScore]) -> str:
     shapes = [
-        _rectangle("region", region.box, f"L{region.level} {region.cell[0]},{region.cell[1]}: {region.score:.3f}")
+        _rectangle("region", region.box, f"{grid_place(region.level, region.cell)}: {region.score:.3f}")
         for region in regions
     ]
     shapes += [_rectangle(kind, edges) for edges, kind in ((true_box, "true"), (box, "best")) if edges is not None]

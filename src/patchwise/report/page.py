@@ -61,7 +61,7 @@ def write_search_page(
         StorageFull: it cannot be written.
     """
     section = search_section(gallery, query, box, hits, title=title, fetch=fetch, max_pixels=max_pixels)
-    where = f"{gallery.path.absolute()}: {len(gallery):,} images, {gallery.strategy.name}"
+    where = f"{gallery.path.absolute()}: {len(gallery):,} images, {gallery.info().regions_strategy}"
     write_page(path, render_html(f"patchwise: {len(hits)} hits", [section], where))
 
 

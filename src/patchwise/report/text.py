@@ -8,7 +8,7 @@ from typing import Any
 from patchwise.boxes import Box
 from patchwise.search import Hit
 
-__all__ = ["CSV_HEADER", "csv_rows", "printable", "result_to_json", "table_lines"]
+__all__ = ["CSV_HEADER", "csv_rows", "grid_place", "printable", "result_to_json", "table_lines"]
 
 CSV_HEADER = ("query", "rank", "path", "score", "x0", "y0", "x1", "y1", "level", "row", "column")
 
@@ -53,9 +53,14 @@ def table_lines(hits: Sequence[Hit]) -> Iterator[str]:
     """Aligned columns for a terminal; the path comes last and is never shortened."""
     yield f"{'rank':>4}  {'score':>6}  {'region':<12} {'box (x0,y0,x1,y1)':<23}  path"
     for hit in hits:
-        where = "whole image" if hit.level == 0 else f"L{hit.level} {hit.cell[0]},{hit.cell[1]}"
+        where = "whole image" if hit.level == 0 else grid_place(hit.level, hit.cell)
         box = ",".join(f"{edge:.0f}" for edge in hit.box)
         yield f"{hit.rank:>4}  {hit.score:>6.3f}  {where:<12} {box:<23}  {printable(hit.path)}"
+
+
+def grid_place(level: int, cell: tuple[int, int]) -> str:
+    """Level, row and column of a region, or `box` for one that has no place in a grid."""
+    return "box" if level < 0 else f"L{level} {cell[0]},{cell[1]}"
 
 
 def printable(path: str) -> str:
