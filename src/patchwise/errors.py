@@ -15,12 +15,15 @@ PatchwiseError                  anything below; the message says what, which fil
 │   ├── GalleryDamaged          files missing, cut short or altered
 │   ├── GalleryBusy             another process is writing
 │   └── StorageFull             the disk refused a write; what was committed is safe
+├── ResultsError                a saved run or file of results cannot be read or does not fit
+├── BenchmarkError              files of a benchmark are missing or contradict each other
 └── MissingExtra                an optional package is needed
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "BenchmarkError",
     "BoxError",
     "EncoderError",
     "GalleryBusy",
@@ -35,6 +38,7 @@ __all__ = [
     "MissingExtra",
     "PatchwiseError",
     "RegionsError",
+    "ResultsError",
     "StorageFull",
     "UsageError",
 ]
@@ -103,6 +107,14 @@ class GalleryBusy(GalleryError):
 
 class StorageFull(GalleryError):
     """The disk refused a write; everything committed before is safe."""
+
+
+class ResultsError(PatchwiseError):
+    """A saved run or a file of results cannot be read, or does not fit its benchmark."""
+
+
+class BenchmarkError(PatchwiseError):
+    """The files of a benchmark are missing, cannot be read, or contradict each other."""
 
 
 class MissingExtra(PatchwiseError):

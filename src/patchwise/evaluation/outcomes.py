@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 from patchwise.boxes import Box, area_xyxy
 from patchwise.errors import UsageError
 
-__all__ = ["Found", "Missed", "QueryOutcome", "Run", "placement"]
+__all__ = ["Found", "Missed", "QueryOutcome", "Run", "placement", "restricted"]
 
 
 @dataclass(frozen=True)
@@ -102,3 +103,34 @@ def placement(boxes: Sequence[Box], size: tuple[int, int]) -> tuple[float | None
     share = float(area_xyxy((x0, y0, x1, y1))) / (width * height)
     distance = math.hypot(x0 + x1 - width, y0 + y1 - height) / math.hypot(width, height)
     return share, distance
+
+
+def restricted(outcome: QueryOutcome, keep: Callable[[Found | Missed], bool]) -> QueryOutcome | None:
+    """The query with only some of its positives; the others are taken out of its ranking, and later ranks move up.
+
+    None if no positive is kept. This is how ILIAS breaks AP@k down by scale and clutter.
+
+    Raises:
+        UsageError: positives that were not retrieved are not listed, so that it is unknown whether they are kept.
+    """
+    if len(outcome.found) + len(outcome.missed) < outcome.positives:
+        raise UsageError(f"query {outcome.query}: the positives that were not retrieved are not listed in `missed`")
+    found: list[Found] = []
+    gone: list[int] = []
+    for item in outcome.found:
+        if keep(item):
+            found.append(item)
+        else:
+            gone.append(item.rank)
+    found = [
+        replace(
+            item,
+            rank=item.rank - bisect_right(gone, item.rank),
+            last_rank=item.last_rank - bisect_right(gone, item.last_rank),
+        )
+        for item in found
+    ]
+    missed = [item for item in outcome.missed if keep(item)]
+    if not found and not missed:
+        return None
+    return replace(outcome, positives=len(found) + len(missed), found=found, missed=missed)
