@@ -322,7 +322,7 @@ class Gallery:
         """Answer (path, box) queries in order, many at a time; one that cannot be used is answered by its error."""
         remaining = iter(queries)
         while group := list(islice(remaining, _QUERIES_AT_ONCE)):
-            found = query_vectors(self.encoder, group, fetch=fetch, max_pixels=max_pixels)
+            found = self.query_vectors(group, fetch=fetch, max_pixels=max_pixels)
             vectors = [vector for vector in found if not isinstance(vector, PatchwiseError)]
             stacked = np.stack(vectors) if vectors else np.empty((0, self.encoder.dimension), dtype=np.float32)
             answers = self.search_vectors(stacked, k=k, offset=offset, min_score=min_score)
@@ -331,6 +331,16 @@ class Gallery:
                     yield QueryResult(path, _as_box(box), (), str(vector))
                 else:
                     yield QueryResult(path, _as_box(box), tuple(next(answers)))
+
+    def query_vectors(
+        self,
+        queries: Sequence[tuple[QuerySource, Sequence[float] | None]],
+        *,
+        fetch: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> list[npt.NDArray[np.float32] | PatchwiseError]:
+        """Encode (source, box) queries for `search_vectors`; one that cannot be used gives its error."""
+        return query_vectors(self.encoder, queries, fetch=fetch, max_pixels=max_pixels)
 
     def search_vectors(
         self,

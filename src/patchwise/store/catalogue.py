@@ -222,6 +222,10 @@ class Catalogue:
                 found.extend((os.fsdecode(path), content) for (path,) in rows)
         return found
 
+    def files_per_content(self) -> list[tuple[int, int]]:
+        """(content id, number of files that hold it)."""
+        return self._all("SELECT content, COUNT(*) FROM file GROUP BY content")
+
     def known(self, under: str | None = None) -> dict[str, FileRow]:
         """Every known path, readable or not; with `under`, that path itself and all below it."""
         where, parameters = _under(under)

@@ -65,6 +65,15 @@ class Snapshot:
         ids = [int(self._ids[index]) for index in indices]
         return [(path, self._index_of[content]) for path, content in self._catalogue.paths_of(ids)]
 
+    def files_per_picture(self) -> npt.NDArray[np.int64]:
+        """How many files hold each picture: (pictures,) int64."""
+        counts = np.zeros(len(self), dtype=np.int64)
+        for content, files in self._catalogue.files_per_content():
+            index = self._index_of.get(content)
+            if index is not None:
+                counts[index] = files
+        return counts
+
     def index_of_path(self, path: str) -> int | None:
         """The picture that a path holds, if it is live in this snapshot."""
         row = self._catalogue.known(path).get(path)
