@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,9 +141,8 @@ def test_what_the_run_says_of_itself(root: Path, tmp_path: Path) -> None:
     assert found.details["unreadable_images"] == 2 and found.details["queries_without_positives"] == 1
     assert events == [(number, 4) for number in range(1, 5)]
     assert found.outcomes[0].group == "one"
-    assert {item.object_share for item in found.outcomes[0].found if item.image == "02.png"} == {
-        pytest.approx(72 * 44 / (112 * 64))
-    }
+    [share] = [item.object_share for item in found.outcomes[0].found if item.image == "02.png"]
+    assert share == pytest.approx(72 * 44 / (112 * 64))
 
 
 def test_a_positive_that_cannot_be_read_is_missed(root: Path, tmp_path: Path) -> None:
@@ -179,3 +179,20 @@ def test_the_oracle_has_every_box_once(root: Path) -> None:
     assert boxes[str(root / "02.png")] == [(0, 0, 50, 32), (40, 20, 112, 64)]
     assert boxes[str(root / "03.png")] == [(48, 32, 96, 64), (0, 0, 96, 64)]
     assert str(root / "00.png") not in boxes
+
+
+def test_images_inside_tar_files(root: Path, tmp_path: Path) -> None:
+    """Distractors of ILIAS stay in the archives they come in."""
+    with tarfile.open(root / "shard.tar", "w") as archive:
+        for seed in (4, 6):
+            archive.add(root / f"{seed:02d}.png", f"key{seed}.png")
+            (root / f"{seed:02d}.png").unlink()
+    packed = ["shard.tar/key4.png", "shard.tar/key6.png"]
+    query = Query("q", root / "02.png", None, {"shard.tar/key6.png": ((0, 0, 48, 32),)})
+    asked = benchmark(root, image_ids=[*ids(root), *packed, "shard.tar/none.png"], queries=(query,))
+    found, gallery = run(asked, tmp_path)
+    with gallery:
+        check(asked, query, found.outcomes[0], gallery)
+        assert found.details["unreadable_images"] == 1
+        assert evaluate(asked, gallery).costs["encoded_regions"] == 0
+        assert gallery.verify().problems == []

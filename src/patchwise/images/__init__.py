@@ -1,6 +1,6 @@
 """How pixels come in: decoding files, and cutting regions to the size an encoder takes."""
 
-from patchwise.images.archive import read_bytes, stat_image, tar_index
+from patchwise.images.archive import read_bytes, split_tar_path, stat_image, tar_index
 from patchwise.images.cut import RESAMPLING, cut_regions
 from patchwise.images.decode import DEFAULT_MAX_PIXELS, Picture, fetch_url, read_picture
 from patchwise.images.formats import image_suffixes
@@ -14,6 +14,7 @@ __all__ = [
     "image_suffixes",
     "read_bytes",
     "read_picture",
+    "split_tar_path",
     "stat_image",
     "tar_index",
 ]

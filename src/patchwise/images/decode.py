@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from patchwise.errors import ImageTooLarge, ImageUnreadable
+from patchwise.images.archive import read_bytes, split_tar_path
 from patchwise.images.formats import readable_formats
 
 __all__ = ["DEFAULT_MAX_PIXELS", "Picture", "fetch_url", "read_picture"]
@@ -50,7 +51,7 @@ def read_picture(
     """Decode the first frame of an image file, EXIF-upright, transparency on white, as 8-bit RGB.
 
     Args:
-        source: the file's bytes or its path.
+        source: the file's bytes or its path, which may lead into a tar file.
         name: what to call the image in errors (default: the path).
         max_pixels: refuse images with more pixels than this.
         shrink: given the upright original size, the factor (>= 1) by which it may be reduced; JPEGs are
@@ -61,6 +62,8 @@ def read_picture(
         ImageTooLarge: more than `max_pixels`.
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
+    if isinstance(source, Path) and split_tar_path(str(source)) is not None:
+        source = read_bytes(str(source))
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         # Pillow has one limit for the whole process, which it checks on opening, loading and cropping.
         Image.MAX_IMAGE_PIXELS = max_pixels

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from patchwise.encoders import Encoder
 from patchwise.errors import ImageUnreadable
-from patchwise.images import cut_regions, read_picture
+from patchwise.images import cut_regions, read_bytes, read_picture, split_tar_path
 from patchwise.images.cut import shrink_factor
 from patchwise.indexing.walk import FoundFile
 from patchwise.regions import Regions, RegionStrategy, View
@@ -39,8 +39,8 @@ def read_and_hash(file: FoundFile) -> tuple[bytes | Path, bytes]:
     """
     path = Path(file.path)
     try:
-        if file.size <= _READ_WHOLE_BYTES:
-            data = path.read_bytes()
+        if file.size <= _READ_WHOLE_BYTES or split_tar_path(file.path) is not None:
+            data = read_bytes(file.path)
             return data, hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
         with path.open("rb") as stream:

@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from patchwise.errors import UsageError
-from patchwise.images import image_suffixes
+from patchwise.errors import ImageUnreadable, UsageError
+from patchwise.images import image_suffixes, stat_image
 
 __all__ = ["FoundFile", "Walk", "listed", "walk"]
 
@@ -62,18 +62,17 @@ def walk(roots: Iterable[str | os.PathLike[str]], *, follow_links: bool = False)
 
 
 def listed(root: str | os.PathLike[str], names: Iterable[str]) -> Walk:
-    """The files `root / name`, and no others: what else a gallery knows from below `root` counts as vanished.
+    """The files `root / name`, perhaps inside tar files, and no others.
 
+    What else a gallery knows from below `root` counts as vanished.
     A name that leads to no file is noted among the unreadable.
     """
     found = Walk([os.path.abspath(root)])
     for path in sorted({os.path.join(found.roots[0], name) for name in names}):
         try:
-            status = os.stat(path)
-        except OSError as error:
-            found.unreadable.append((path, _reason(error)))
-        else:
-            found.files.append(FoundFile(path, status.st_mtime_ns, status.st_size))
+            found.files.append(FoundFile(path, *stat_image(path)))
+        except ImageUnreadable as error:
+            found.unreadable.append((path, error.reason))
     return found
 
 
