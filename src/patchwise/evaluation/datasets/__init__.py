@@ -1,5 +1,6 @@
 """Benchmarks: one file per layout on disk, each checked as it is read."""
 
 from patchwise.evaluation.datasets.base import Benchmark, Query
+from patchwise.evaluation.datasets.registry import BENCHMARKS, BenchmarkEntry, read_benchmark
 
-__all__ = ["Benchmark", "Query"]
+__all__ = ["BENCHMARKS", "Benchmark", "BenchmarkEntry", "Query", "read_benchmark"]

@@ -35,8 +35,9 @@ class Benchmark:
     """Queries, and the gallery they are asked to: the file of image `id` is `root / id`.
 
     An id may lead into a tar file (`shard.tar/key.jpg`). `depth` is how far a ranking counts (None: all of it),
-    `average_precision` the rule that its authors use. `attributes` holds what a benchmark knows about images, such as
-    `{"scale": ..., "clutter": ...}`, for breakdowns.
+    `average_precision` the rule that its authors use. `attributes` holds by image id what a benchmark knows about the
+    positive that it shows, such as `{"scale": ..., "clutter": ...}`, for breakdowns. `notes` are sentences for people:
+    what was left out, mended or differs from the published data.
     """
 
     name: str
@@ -46,3 +47,4 @@ class Benchmark:
     depth: int | None = None
     average_precision: Literal["rectangle", "trapezoid", "at depth"] = "rectangle"
     attributes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
