@@ -123,7 +123,7 @@ def evaluate_ilias_results(
         else:
             unknown.append(name)
     missing = [name for name in queries if name not in outcomes]
-    for names, trouble in ((unknown, f"unknown to {benchmark.name}"), (missing, f"of {benchmark.name} missing")):
+    for names, trouble in ((unknown, f"unknown to {benchmark.name}"), (missing, f"of {benchmark.name} but not there")):
         if names and (not partial or not outcomes):
             raise ResultsError(f"{path}: {len(names)} queries are {trouble}, such as {names[0]}")
     return Run(
@@ -188,7 +188,7 @@ class _Scanner:
             except json.JSONDecodeError as error:
                 # Most often the piece is not here as a whole yet.
                 if not self._fill():
-                    raise self._refusal(error.msg) from error
+                    raise self._refusal(error.msg, error.pos) from error
             else:
                 return cast(object, value)
 
@@ -198,11 +198,10 @@ class _Scanner:
         self._text, self._at = self._text[self._at :] + more, 0
         return bool(more)
 
-    def _refusal(self, reason: str) -> ResultsError:
-        near = self._text[self._at : self._at + 20] or "the end of the file"
-        return ResultsError(
-            f"{self._path}: is not JSON of the form {{query: {{image id: score}}}}: {reason} at {near!r}"
-        )
+    def _refusal(self, reason: str, at: int | None = None) -> ResultsError:
+        start = self._at if at is None else at
+        near = repr(self._text[start : start + 20]) if start < len(self._text) else "the end of the file"
+        return ResultsError(f"{self._path}: is not JSON of the form {{query: {{image id: score}}}}: {reason} at {near}")
 
 
 def _entries(file: TextIO, path: str) -> Iterator[tuple[str, list[tuple[str, object]]]]:
