@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from patchwise.errors import UsageError
-from patchwise.evaluation.metrics import METRICS, per_query
+from patchwise.evaluation.metrics import per_query
 from patchwise.evaluation.outcomes import Run
 from patchwise.evaluation.statistics import Comparison, Interval, bootstrap, groups_of
 
@@ -221,23 +221,23 @@ def comparison_table(a: Run, b: Run, comparisons: Mapping[str, Comparison], delt
     names = {
         "average_precision": ranking_name(a),
         "average_precision_rectangle": "mAP (rectangle)",
-        "average_precision_trapezoid": "mAP (trapezoid)",
         "recall_at_1": "R@1",
         "loc_score": "LocScore",
         "loc_score_discrete": f"LocScore > {delta:g}",
         "mean_iou": "mean IoU",
         "pass_share": f"IoU > {delta:g}",
     }
+    if a.average_precision == "rectangle":
+        del names["average_precision_rectangle"]
     columns = ["x 100", "A", "B", "B - A", f"{confidence:.0%} interval", "p", "better", "equal", "worse"]
     rows = []
-    for name in METRICS:
+    for name, shown in names.items():
         one = comparisons[name]
-        repeated = name in ("average_precision_rectangle", "average_precision_trapezoid")
-        if one.difference.queries == 0 or (repeated and names[name].startswith(f"mAP ({a.average_precision}")):
+        if one.difference.queries == 0:
             continue
         rows.append(
             [
-                names[name],
+                shown,
                 _plain(one.a, "{:.2f}", 100),
                 _plain(one.b, "{:.2f}", 100),
                 _plain(one.difference.mean, "{:+.2f}", 100),
