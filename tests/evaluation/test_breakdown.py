@@ -97,7 +97,11 @@ def test_scale_and_clutter_are_broken_down_as_ilias_does() -> None:
         outcomes.append(outcome(hits, missed, f"q{number}"))
         lists.append((names, scores, positives))
     k = 20
-    bins = by_attribute(run(*outcomes, depth=k, rule="at depth"), {"clutter": clutter}, "clutter")
+    bins = by_attribute(
+        run(*outcomes, depth=k, rule="at depth"),
+        {name: {"clutter": value} for name, value in clutter.items()},
+        "clutter",
+    )
     for one, (low, high) in zip(bins, pairwise(ILIAS_EDGES["clutter"]), strict=True):
         values = []
         for names, scores, positives in lists:
@@ -137,8 +141,9 @@ def test_what_cannot_be_broken_down_is_refused() -> None:
         breakdown(MIXED, "object_share", (1,))
     with pytest.raises(UsageError, match="not listed"):
         by_area(run(outcome([found(1)], positives=2)))
-    with pytest.raises(UsageError, match="knows no 'scale', only: clutter"):
-        by_attribute(MIXED, {"clutter": {}}, "scale")
+    with pytest.raises(UsageError, match="knows no 'scale' of its images, only: clutter"):
+        by_attribute(MIXED, {"1.jpg": {"clutter": 3.0}}, "scale")
     with pytest.raises(UsageError, match="needs the edges"):
-        by_attribute(MIXED, {"blur": {}}, "blur")
-    assert by_attribute(MIXED, {"blur": {"1.jpg": 3.0, "m": 1.0}}, "blur", (0, 2, 4))[0].positives == 1
+        by_attribute(MIXED, {"1.jpg": {"blur": 3.0}}, "blur")
+    blurred = {"1.jpg": {"blur": 3.0}, "m": {"blur": 1.0}, "2.jpg": {}}
+    assert [one.positives for one in by_attribute(MIXED, blurred, "blur", (0, 2, 4))] == [1, 1]

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from patchwise.errors import ResultsError, StorageFull, UsageError
 from patchwise.evaluation.datasets import Benchmark, Query
+from patchwise.evaluation.datasets.ilias import from_official_id, official_id
 from patchwise.evaluation.ilias_results import IliasResultsWriter, evaluate_ilias_results, read_ilias_results
 from patchwise.evaluation.metrics import per_query
 
@@ -159,3 +160,14 @@ def test_queries_that_do_not_fit_are_errors_unless_a_part_will_do(tmp_path: Path
     assert (run.details["missing_queries"], run.details["unknown_queries"]) == (1, 1)
     with pytest.raises(ResultsError, match="unknown"):
         evaluate_ilias_results(write(tmp_path / "t.json", {"other": {"p": 1.0}}), benchmark(queries), partial=True)
+
+
+def test_ids_of_the_authors_become_those_of_the_benchmark(tmp_path: Path) -> None:
+    query = Query("cup/query/Q.jpg", Path("q"), None, {"ilias_core/cup/pos/P.jpg": ()})
+    images = ["yfcc100m/1.tar/d.jpg", "ilias_core/cup/pos/P.jpg"]
+    path = write(tmp_path / "r.json", {query.id: {official_id(image): -n for n, image in enumerate(images)}})
+    assert read(path) == {query.id: {"1.tar/d": 0, "cup/pos/P.jpg": -1}}
+    [outcome] = evaluate_ilias_results(path, benchmark([query]), image_id=from_official_id).outcomes
+    assert [(item.image, item.rank) for item in outcome.found] == [("ilias_core/cup/pos/P.jpg", 2)]
+    with pytest.raises(ResultsError, match="no positive of ilias; its image ids should look like 'ilias_core/cup/pos/"):
+        evaluate_ilias_results(path, benchmark([query]))

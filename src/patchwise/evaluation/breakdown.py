@@ -97,19 +97,23 @@ def by_attribute(
     edges: Sequence[float] | None = None,
     confidence: float = 0.95,
 ) -> list[Bin]:
-    """Figures by what the benchmark knows about its images (`Benchmark.attributes`), as ILIAS's scale and clutter.
+    """Figures by what the benchmark knows of its positives, such as ILIAS's scale and clutter.
+
+    `attributes` are `Benchmark.attributes`: by image id, then by name.
 
     Raises:
         UsageError: an attribute that the benchmark lacks, or no edges for one that has no usual ones.
     """
-    if name not in attributes:
+    values = {image: known[name] for image, known in attributes.items() if name in known}
+    if not values:
+        names = sorted({name for known in attributes.values() for name in known})
         raise UsageError(
-            f"benchmark {run.benchmark} knows no {name!r}, only: {', '.join(sorted(attributes)) or 'none'}"
+            f"benchmark {run.benchmark} knows no {name!r} of its images, only: {', '.join(names) or 'nothing'}"
         )
     edges = ILIAS_EDGES.get(name) if edges is None else edges
     if edges is None:
         raise UsageError(f"a breakdown by {name!r} needs the edges of its bins")
-    return breakdown(run, attributes[name], edges, confidence)
+    return breakdown(run, values, edges, confidence)
 
 
 def breakdown(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
@@ -62,6 +62,8 @@ class IliasResultsWriter:
     def add(self, query: str, image_ids: Sequence[str], scores: npt.ArrayLike) -> None:
         """Append one query: ids and scores (K,), best first by custom; scores keep every digit.
 
+        Ids are written as they are; those of ILIAS's own files come from `datasets.ilias.official_id`.
+
         Raises:
             UsageError: outside `with`, a query given twice, ids that are not unique, lengths that differ, or a score
                 that is not finite.
@@ -103,29 +105,38 @@ def read_ilias_results(path: str | os.PathLike[str]) -> Iterator[tuple[str, list
 
 
 def evaluate_ilias_results(
-    path: str | os.PathLike[str], benchmark: Benchmark, strategy: str | None = None, partial: bool = False
+    path: str | os.PathLike[str],
+    benchmark: Benchmark,
+    strategy: str | None = None,
+    partial: bool = False,
+    image_id: Callable[[str], str] = str,
 ) -> Run:
     """Judge a file of results by a benchmark; the run knows ranks only, so it has no LocScore.
 
     Images are sorted by falling score, those that tie in the file's order. `strategy` names the run (the file's name).
     With `partial` queries missing from the file are left out, as by ILIAS's own script, and those that the benchmark
-    lacks (text queries) are passed over; otherwise either is an error.
+    lacks (text queries) are passed over; otherwise either is an error. `image_id` turns an id of the file into the
+    benchmark's: `datasets.ilias.from_official_id` for files of ILIAS itself.
 
     Raises:
-        ResultsError: what `read_ilias_results` refuses, or queries that do not fit the benchmark.
+        ResultsError: what `read_ilias_results` refuses, queries that do not fit the benchmark, or a file without any
+            positive, whose ids are most likely of another form.
     """
     queries = {query.id: query for query in benchmark.queries}
     outcomes: dict[str, QueryOutcome] = {}
     unknown = []
     for name, ids, scores in read_ilias_results(path):
         if name in queries:
-            outcomes[name] = _judge(queries[name], ids, scores)
+            outcomes[name] = _judge(queries[name], [image_id(one) for one in ids], scores)
         else:
             unknown.append(name)
     missing = [name for name in queries if name not in outcomes]
     for names, trouble in ((unknown, f"unknown to {benchmark.name}"), (missing, f"of {benchmark.name} but not there")):
         if names and (not partial or not outcomes):
             raise ResultsError(f"{path}: {len(names)} queries are {trouble}, such as {names[0]}")
+    if not any(outcome.found for outcome in outcomes.values()):
+        wanted = next((name for query in queries.values() for name in query.positives), "")
+        raise ResultsError(f"{path}: holds no positive of {benchmark.name}; its image ids should look like {wanted!r}")
     return Run(
         benchmark=benchmark.name,
         strategy=Path(path).name if strategy is None else strategy,
