@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rankings import POSTER as POSTER_RUN
-from rankings import POSTER_IOU, POSTER_RANKS, found, outcome, run
+from rankings import POSTER_IOU, POSTER_RANKS, found, outcome, random_run, run
 from sklearn.metrics import average_precision_score
 
 from patchwise.errors import UsageError
@@ -241,6 +241,15 @@ def test_positives_without_a_place_are_taken_out_of_the_ranking_for_loc_score() 
     assert values["loc_score"][0] <= query_average_precision(judged, "rectangle")
     with pytest.raises(UsageError, match="not listed"):
         placed(outcome([found(1, None), found(2, 0.4)], positives=3))
+
+
+@pytest.mark.parametrize("depth", [None, 20])
+def test_loc_score_never_exceeds_the_rectangles_of_any_query(depth: int | None) -> None:
+    for seed in range(1, 20):
+        values = per_query(random_run(seed, quality=1, depth=depth))
+        assert (values["loc_score"] <= values["average_precision_rectangle"] + 1e-12).all()
+        assert (values["loc_score_discrete"] <= values["average_precision_rectangle"] + 1e-12).all()
+        assert all(np.nanmin(column) >= 0 and np.nanmax(column) <= 1 for column in values.values())
 
 
 def test_a_query_that_found_nothing_has_loc_score_0_and_no_mean_iou() -> None:

@@ -18,6 +18,7 @@ from patchwise.evaluation.tables import (
     comparison_rows,
     comparison_table,
     detail_table,
+    method_name,
     ranking_name,
     result_tables,
     summarise,
@@ -91,6 +92,8 @@ def test_the_ceiling_of_loc_score_is_printed_where_the_map_is_another() -> None:
     assert not any("rectangles" in note for note in detail_table([summarise(POSTER)]).notes)
     other = detail_table([summarise(replace(POSTER, average_precision="trapezoid"))])
     assert other.notes[1] == "LocScore never exceeds the mAP by rectangles, which is: builtin pyramid:3 74.70."
+    part = run(outcome([found(1), found(2, None)]), rule="trapezoid")
+    assert not any("rectangles" in note for note in detail_table([summarise(part)]).notes)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +126,12 @@ def test_partly_known_places_are_said() -> None:
     assert summary.placed == 0.5
     assert any("the place of 50.0% of the positives is known" in note for note in detail_table([summary]).notes)
     assert summarise(POSTER).placed == 1
+
+
+def test_methods_of_one_name_differ_by_their_whitening() -> None:
+    assert method_name(replace(POSTER, details={"whitening": "shipped"})) == "builtin pyramid:3"
+    assert method_name(replace(POSTER, details={"whitening": "gallery"})) == "builtin pyramid:3 own whitening"
+    assert method_name(replace(POSTER, encoder={})) == "pyramid:3"
 
 
 def test_two_runs_compared() -> None:

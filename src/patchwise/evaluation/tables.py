@@ -98,9 +98,9 @@ def ranking_name(run: Run) -> str:
 
 
 def method_name(run: Run) -> str:
-    """The region strategy, after the encoder where it is known."""
-    encoder = run.encoder.get("id")
-    return f"{encoder} {run.strategy}" if encoder else run.strategy
+    """Encoder, region strategy, and whatever else tells this run from others of them."""
+    adapted = run.details.get("whitening") == "gallery"
+    return " ".join(filter(None, [str(run.encoder.get("id", "")), run.strategy, "own whitening" if adapted else ""]))
 
 
 def summarise(
@@ -198,10 +198,10 @@ def detail_table(summaries: Sequence[Summary]) -> Table:
         for one in summaries
     ]
     notes = [_interval_note(summaries)]
-    if first.ranking != "mAP" and any(one.metrics["loc_score"].queries for one in summaries):
+    judged = [one for one in summaries if one.placed == 1]
+    if first.ranking != "mAP" and judged:
         ceilings = ", ".join(
-            f"{one.method} {_plain(one.metrics['average_precision_rectangle'].mean, '{:.2f}', 100)}"
-            for one in summaries
+            f"{one.method} {_plain(one.metrics['average_precision_rectangle'].mean, '{:.2f}', 100)}" for one in judged
         )
         notes.append(f"LocScore never exceeds the mAP by rectangles, which is: {ceilings}.")
     for one in summaries:
