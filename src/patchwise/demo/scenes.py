@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from patchwise.boxes import Box
 from patchwise.errors import MissingExtra
 
-__all__ = ["Objects", "Scene", "load_photographs", "make_scenes"]
+__all__ = ["Objects", "Scene", "load_photographs", "make_scenes", "random_piece"]
 
 SCENE_SIZE = (1024, 768)
 _CLUTTER = 5
@@ -106,18 +106,18 @@ def make_scenes(folder: Path, objects: Objects, *, per_object: int = 4, empty: i
 def _background(objects: Objects, generator: np.random.Generator) -> Image.Image:
     """A wall of one photograph with pieces of others hung on it."""
     order = generator.permutation(len(objects.background))
-    wall = _piece(objects.background[order[0]], SCENE_SIZE, generator)
+    wall = random_piece(objects.background[order[0]], SCENE_SIZE, generator)
     for index in order[1 : 1 + _CLUTTER]:
         width = int(generator.uniform(0.2, 0.4) * SCENE_SIZE[0])
         height = int(width * generator.uniform(0.7, 1.3))
-        piece = _relit(_piece(objects.background[index], (width, height), generator), generator)
+        piece = _relit(random_piece(objects.background[index], (width, height), generator), generator)
         x = int(generator.integers(-width // 3, SCENE_SIZE[0] - width // 2))
         y = int(generator.integers(-height // 3, SCENE_SIZE[1] - height // 2))
         _paste_tilted(wall, piece, (x, y), generator.uniform(-12, 12))
     return wall
 
 
-def _piece(photo: Image.Image, size: tuple[int, int], generator: np.random.Generator) -> Image.Image:
+def random_piece(photo: Image.Image, size: tuple[int, int], generator: np.random.Generator) -> Image.Image:
     """A random part of a photograph, of the aspect of `size`."""
     aspect = size[0] / size[1]
     width = min(photo.width, photo.height * aspect) * generator.uniform(0.5, 1.0)

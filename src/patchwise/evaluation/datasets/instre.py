@@ -235,31 +235,28 @@ def _enclosing(boxes: Sequence[Box]) -> Box:
 
 def _check_query_boxes(root: Path, file: Path, truth: _Truth, lines: dict[str, tuple[Box, ...]]) -> tuple[str, ...]:
     """Boxes of queries lie in their images and agree with their text files; small disagreements become a note."""
-    checker = BoxChecker("x0 y0 x1 y1")
-    as_xyxy, as_xywh = [], 0
-    for position, (name, box) in enumerate(zip(truth.queries, truth.boxes, strict=True)):
+    disagreeing, swapped = [], 0
+    for name, box in zip(truth.queries, truth.boxes, strict=True):
         known = (*lines[name], _enclosing(lines[name]))
         if not any(_agree(box, line) for line in known):
-            as_xyxy.append(name)
-            as_xywh += any(_agree(xyxy(box), line) for line in known)
-        else:
-            truth.boxes[position] = checker.cut(box, upright_size(root / name), f"{file}, query {name}")
-    if as_xywh and as_xywh == len(as_xyxy):
+            disagreeing.append(name)
+            swapped += any(_agree(xyxy(box), line) for line in known)
+    if swapped and swapped == len(disagreeing):
         raise BenchmarkError(
-            f"{file}: {as_xywh:,} query boxes agree with the text files as x y width height, not as x0 y0 x1 y1 of the "
-            f"published file: {few(as_xyxy)}. {_HOW}"
+            f"{file}: {swapped:,} query boxes agree with the text files as x y width height, not as x0 y0 x1 y1 of the "
+            f"published file: {few(disagreeing)}. {_HOW}"
         )
+    checker = BoxChecker("x0 y0 x1 y1")
     for position, (name, box) in enumerate(zip(truth.queries, truth.boxes, strict=True)):
-        if name in as_xyxy:
-            truth.boxes[position] = checker.cut(box, upright_size(root / name), f"{file}, query {name}")
+        truth.boxes[position] = checker.cut(box, upright_size(root / name), f"{file}, query {name}")
     notes = checker.notes()
-    if len(as_xyxy) > 0.1 * len(truth.queries):
+    if len(disagreeing) > 0.1 * len(truth.queries):
         raise BenchmarkError(
-            f"{file}: {len(as_xyxy):,} of {len(truth.queries):,} query boxes agree with no line of their text file: "
-            f"{few(as_xyxy)}. {_HOW}"
+            f"{file}: {len(disagreeing):,} of {len(truth.queries):,} query boxes agree with no line of their text "
+            f"file: {few(disagreeing)}. {_HOW}"
         )
-    if as_xyxy:
-        notes += (f"{len(as_xyxy):,} query boxes agree with no line of their text file: {few(as_xyxy)}",)
+    if disagreeing:
+        notes += (f"{len(disagreeing):,} query boxes agree with no line of their text file: {few(disagreeing)}",)
     return notes
 
 
