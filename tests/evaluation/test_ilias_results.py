@@ -146,6 +146,10 @@ def test_ignored_images_leave_the_ranking_and_ties_keep_the_files_order(tmp_path
         ("p2", 4, 4, 1.0),
     ]
     assert [item.image for item in outcome.missed] == ["gone"]
+    many = write(tmp_path / "s.json", {"q": {f"{n}.jpg": float(n % 2) for n in range(300)}})
+    every = Query("q", Path("q"), None, {f"{n}.jpg": () for n in range(300)})
+    [outcome] = evaluate_ilias_results(many, benchmark([every])).outcomes
+    assert [item.image for item in outcome.found] == [f"{n}.jpg" for n in (*range(1, 300, 2), *range(0, 300, 2))]
 
 
 def test_queries_that_do_not_fit_are_errors_unless_a_part_will_do(tmp_path: Path) -> None:

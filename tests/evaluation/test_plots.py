@@ -57,6 +57,9 @@ def test_the_breakdown_shows_both_figures_with_their_bars() -> None:
     ends = [segment[:, 1] for segment in bars.get_segments()]
     expected = [(100 * one.loc_score.low, 100 * one.loc_score.high) for one in bins]
     assert np.array(ends) == pytest.approx(np.array(expected))
+    places = [container[0].get_xdata() for container in localisation.containers]
+    assert (places[0] < places[1]).all()  # side by side, so that no bar hides another
+    assert (places[1] == np.arange(len(bins))).all()
     ticks = [tick.get_text() for tick in ranking.get_xticklabels()]
     assert ticks[1] == f"1–2.5\nn={bins[1].positives}"
     assert ticks[-1] == f"≥ 50\nn={bins[-1].positives}"

@@ -52,6 +52,9 @@ def test_queries_of_one_group_are_drawn_together() -> None:
 def test_large_groups_weigh_more() -> None:
     interval = bootstrap([1.0, 1.0, 1.0, 0.0], groups=["a", "a", "a", "b"])
     assert (interval.mean, interval.low, interval.high) == (0.75, 0, 1)
+    # Both groups once, which is the middle half of all draws, is the mean over four queries and not over two groups.
+    middle = bootstrap([1.0, 1.0, 1.0, 0.0], groups=["a", "a", "a", "b"], confidence=0.3)
+    assert (middle.low, middle.high) == (0.75, 0.75)
 
 
 def test_queries_of_which_the_metric_says_nothing_are_left_out() -> None:

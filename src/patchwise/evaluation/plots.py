@@ -108,11 +108,13 @@ def plot_accuracy_against_memory(summaries: Sequence[Summary]) -> Figure:
                 capsize=3,
                 **{**_style(number), "linestyle": "none", "markersize": 8},
             )
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_bytes)
-        axes.xaxis.set_minor_formatter("")
         low, high = (pick(one.costs["bytes_per_image"] for one in known) for pick in (min, max))
-        axes.set_xlim(10 ** math.floor(math.log10(low / 1.3)), 10 ** math.ceil(math.log10(high * 1.3)))
+        first, last = math.floor(math.log10(low / 1.3)), math.ceil(math.log10(high * 1.3))
+        axes.set_xscale("log", subs=(2, 5))
+        axes.set_xlim(10**first, 10**last)
+        axes.xaxis.set_major_formatter(_bytes)
+        axes.xaxis.set_minor_formatter(_bytes if last - first < 3 else "")
+        axes.tick_params(which="minor", labelsize=8)
         _label(axes, "memory per image, vectors and ids", label)
     _legend(figure, panels[0])
     return figure
