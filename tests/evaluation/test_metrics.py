@@ -239,6 +239,7 @@ def test_positives_without_a_place_are_taken_out_of_the_ranking_for_loc_score() 
     judged = placed(part)
     assert judged is not None
     assert values["loc_score"][0] <= query_average_precision(judged, "rectangle")
+    assert placed(outcome([found(1, None)], positives=3)) is None
     with pytest.raises(UsageError, match="not listed"):
         placed(outcome([found(1, None), found(2, 0.4)], positives=3))
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, cast
 
 import numpy as np
@@ -40,24 +40,22 @@ class IliasResultsWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+        self._opened = write_text(path)
         self._queries: set[str] = set()
-        self._opened: AbstractContextManager[TextIO] | None = None
         self._file: TextIO | None = None
 
     def __enter__(self) -> IliasResultsWriter:
-        self._opened = write_text(self._path)
         self._file = self._opened.__enter__()
         self._file.write("{")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self._opened is None or self._file is None:
-            return
-        if kind is None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None and kind is None:
             self._file.write("}\n")
-        self._opened.__exit__(kind, error, trace)  # type: ignore[arg-type]
-        self._opened = self._file = None
+        self._file = None
+        self._opened.__exit__(kind, error, trace)
 
     def add(self, query: str, image_ids: Sequence[str], scores: npt.ArrayLike) -> None:
         """Append one query: ids and scores (K,), best first by custom; scores keep every digit.
