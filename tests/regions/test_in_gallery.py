@@ -29,7 +29,7 @@ tiny.png,0,0,2,2,
 c.png,,,,
 """
 BOX_COUNTS = {"a.png": 3, "b.png": 2, "c.png": 1, "tiny.png": 2, "pixel.png": 1}
-STRATEGIES = ["whole", "pyramid:3", "sliding:2:0.5", "sliding:3:0.25", "boxes"]
+STRATEGIES = ["whole", "pyramid:3", "sliding:2:0.5", "sliding:3:0.25", "proposals:selective:20", "boxes"]
 
 
 @pytest.fixture

@@ -5,12 +5,20 @@ from __future__ import annotations
 import pytest
 
 from patchwise.errors import RegionsError
-from patchwise.regions import Pyramid, RegionStrategy, Sliding, Whole, parse_regions
+from patchwise.regions import Pyramid, RegionStrategy, SelectiveSearch, Sliding, Whole, parse_regions
 
 
 @pytest.mark.parametrize(
     "strategy",
-    [Whole(), *map(Pyramid, range(8)), Sliding(3, 0.5), Sliding(3, 0.25), Sliding(7, 1), Sliding(0, 1 / 3)],
+    [
+        Whole(),
+        *map(Pyramid, range(8)),
+        Sliding(3, 0.5),
+        Sliding(3, 0.25),
+        Sliding(7, 1),
+        Sliding(0, 1 / 3),
+        SelectiveSearch(100),
+    ],
     ids=lambda strategy: strategy.name,
 )
 def test_a_name_reads_back_as_its_strategy(strategy: RegionStrategy) -> None:
@@ -73,6 +81,14 @@ def test_bad_windows_say_which_are_good(text: str) -> None:
     with pytest.raises(RegionsError, match=r"expected a level between 0 and 7 .* as in sliding:3:0\.5") as raised:
         parse_regions(text)
     assert repr(text) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["proposals", *("proposals:" + rest for rest in ("", "100", "selective", "selective:x", "edges:100"))]
+)
+def test_bad_proposals_say_which_are_good(text: str) -> None:
+    with pytest.raises(RegionsError, match="1 to 1,000, as in proposals:selective:100"):
+        parse_regions(text)
 
 
 def test_whole_takes_no_parameter() -> None:

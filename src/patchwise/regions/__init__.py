@@ -2,9 +2,21 @@
 
 from patchwise.regions.base import Regions, RegionStrategy, View
 from patchwise.regions.boxes import BoxFile, FixedBoxes
+from patchwise.regions.proposals import SelectiveSearch
 from patchwise.regions.pyramid import Pyramid
 from patchwise.regions.registry import parse_regions
 from patchwise.regions.sliding import Sliding
 from patchwise.regions.whole import Whole
 
-__all__ = ["BoxFile", "FixedBoxes", "Pyramid", "RegionStrategy", "Regions", "Sliding", "View", "Whole", "parse_regions"]
+__all__ = [
+    "BoxFile",
+    "FixedBoxes",
+    "Pyramid",
+    "RegionStrategy",
+    "Regions",
+    "SelectiveSearch",
+    "Sliding",
+    "View",
+    "Whole",
+    "parse_regions",
+]

@@ -1,4 +1,4 @@
-"""Strategies by name: `whole`, `pyramid:L`, `sliding:L:RATIO`, `boxes:FILE`."""
+"""Strategies by name: `whole`, `pyramid:L`, `sliding:L:RATIO`, `boxes:FILE`, `proposals:selective:COUNT`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from patchwise.errors import RegionsError
 from patchwise.regions.base import RegionStrategy
 from patchwise.regions.boxes import DEFAULT_MAX_BOXES, BoxFile
+from patchwise.regions.proposals import MAX_PROPOSALS, SelectiveSearch
 from patchwise.regions.pyramid import MAX_LEVEL, Pyramid
 from patchwise.regions.sliding import Sliding
 from patchwise.regions.whole import Whole
@@ -45,11 +46,21 @@ def _boxes(parameters: str | None) -> RegionStrategy:
     return BoxFile.read(match[1], max_boxes=int(match[2] or DEFAULT_MAX_BOXES), digest=match[3])
 
 
+def _proposals(parameters: str | None) -> RegionStrategy:
+    match = re.fullmatch(r"selective:(\d{1,9})", parameters or "", re.ASCII)
+    if match is None:
+        raise ValueError(
+            f"expected how many regions an image may have, 1 to {MAX_PROPOSALS:,}, as in proposals:selective:100"
+        )
+    return SelectiveSearch(int(match[1]))
+
+
 _STRATEGIES: dict[str, Callable[[str | None], RegionStrategy]] = {
-    "boxes": _boxes,
     "whole": _whole,
     "pyramid": _pyramid,
     "sliding": _sliding,
+    "proposals": _proposals,
+    "boxes": _boxes,
 }
 
 
