@@ -120,6 +120,41 @@ def test_the_index_lists_members_sorted_and_folders_not(tmp_path: Path) -> None:
     assert tar_index(str(write_tar(tmp_path / "empty.tar", {}))).row("a.jpg") is None
 
 
+def test_the_index_of_a_large_tar_is_kept_and_never_believed_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_WORTH_A_FILE", 3)
+    monkeypatch.setenv("PATCHWISE_CACHE", str(tmp_path / "cache"))
+    built = []
+    build = archive._build
+    monkeypatch.setattr(archive, "_build", lambda *arguments: built.append(1) or build(*arguments))
+
+    def read_as_a_new_process() -> bytes:
+        archive._slots.clear()
+        return read_bytes(f"{path}/b.jpg")
+
+    path = write_tar(tmp_path / "s.tar", {"a.jpg": b"1", "b.jpg": b"22", "c.jpg": b"333"})
+    assert [read_as_a_new_process() for _ in range(3)] == [b"22"] * 3
+    assert len(built) == 1
+    (kept,) = (tmp_path / "cache" / "tar").iterdir()
+    write_tar(path, {"b.jpg": b"new", "c.jpg": b"", "d.jpg": b""})
+    os.utime(path, ns=(1, 1))
+    assert read_as_a_new_process() == b"new"
+    assert len(built) == 2
+    kept.write_bytes(kept.read_bytes()[:50])
+    assert read_as_a_new_process() == b"new"
+    assert len(built) == 3
+    monkeypatch.setenv("PATCHWISE_CACHE", str(path / "not a folder"))
+    assert read_as_a_new_process() == b"new"
+
+
+def test_the_index_of_a_small_tar_leaves_no_file(tmp_path: Path, shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATCHWISE_CACHE", str(tmp_path / "cache"))
+    archive._slots.clear()
+    read_bytes(f"{shard}/0001.jpg")
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize("name", ["0001", "0001.jp", "none.jpg", "z" * 400, "folder"])
 def test_a_missing_member_is_named(shard: Path, name: str) -> None:
     with pytest.raises(ImageUnreadable) as caught:

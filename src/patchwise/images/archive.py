@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import tarfile
 import threading
+import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from patchwise.caches import cache_folder
 from patchwise.errors import ImageUnreadable
 
 __all__ = ["TarIndex", "read_bytes", "split_tar_path", "stat_image", "tar_index"]
 
 _KEPT_INDEXES = 16  # of 100,000 members each: about 100 MB
+_WORTH_A_FILE = 10_000  # members; reading the headers of 100,000 takes seconds, of a file with them none
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,8 @@ def stat_image(path: str) -> tuple[int, int]:
 def tar_index(archive: str) -> TarIndex:
     """The index of a tar file; built once by reading its headers, and again when the file changes.
 
+    Those of large tar files are kept in the user's cache folder.
+
     Raises:
         ImageUnreadable: missing, not permitted, compressed, or not a tar file, or cut short.
     """
@@ -129,7 +137,7 @@ def tar_index(archive: str) -> TarIndex:
                 _slots.popitem(last=False)
         with slot.lock:
             if slot.index is None or slot.index.version != version:
-                slot.index = _build(archive, version)
+                slot.index = _kept(archive, version) or _keep(archive, _build(archive, version))
             return slot.index
     except OSError as error:
         raise _unreadable(archive, error) from error
@@ -163,6 +171,35 @@ def _build(archive: str, version: tuple[int, int]) -> TarIndex:
     where = np.array(list(places.values()), dtype=np.int64).reshape(-1, 2)
     order = np.argsort(names, kind="stable")
     return TarIndex(names[order], where[order, 0], where[order, 1], version)
+
+
+def _kept_at(archive: str) -> Path:
+    key = hashlib.blake2b(os.path.realpath(archive).encode(errors="surrogateescape"), digest_size=12).hexdigest()
+    return cache_folder() / "tar" / f"{key}.npz"
+
+
+def _kept(archive: str, version: tuple[int, int]) -> TarIndex | None:
+    """The index of the cache folder, if it is of this very tar file."""
+    try:
+        with _kept_at(archive).open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            if tuple(kept["version"].tolist()) == version:
+                return TarIndex(kept["names"], kept["offsets"], kept["sizes"], version)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # none yet, or one cut short: the tar file itself is there to be read
+    return None
+
+
+def _keep(archive: str, index: TarIndex) -> TarIndex:
+    if len(index.names) >= _WORTH_A_FILE:
+        place = _kept_at(archive)
+        unfinished = place.with_name(f"{place.stem}-{os.getpid()}-{threading.get_ident()}.npz")
+        with contextlib.suppress(OSError):  # a full disk or a read-only home costs time at the next start, no more
+            place.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(
+                unfinished, names=index.names, offsets=index.offsets, sizes=index.sizes, version=np.array(index.version)
+            )
+            unfinished.replace(place)
+    return index
 
 
 def _unreadable(path: str, error: OSError) -> ImageUnreadable:

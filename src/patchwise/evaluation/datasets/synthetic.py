@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from patchwise.caches import cache_folder
 from patchwise.errors import BenchmarkError, MissingExtra, UsageError
 from patchwise.evaluation.datasets.base import Benchmark, Query
 from patchwise.evaluation.datasets.checks import few
@@ -110,15 +109,7 @@ def load_photographs() -> SyntheticPhotographs:
 
 def default_folder(kind: str = "") -> Path:
     """Where the scenes are kept when no folder is named: in the user's cache, or under PATCHWISE_CACHE."""
-    if os.environ.get("PATCHWISE_CACHE"):
-        base = Path(os.environ["PATCHWISE_CACHE"])
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "patchwise"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches" / "patchwise"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "patchwise"
-    return base / f"synthetic-{VERSION}{kind}"
+    return cache_folder() / f"synthetic-{VERSION}{kind}"
 
 
 def read_synthetic(
