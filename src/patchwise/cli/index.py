@@ -23,7 +23,11 @@ def index(
     gallery: GalleryPath = DEFAULT_GALLERY,
     regions: Annotated[
         str | None,
-        typer.Option(help="Where to look: whole, or pyramid:L for L from 0 to 7.", show_default="pyramid:3"),
+        typer.Option(
+            help="Where to look: whole, pyramid:L (L from 0 to 7), sliding:L:RATIO, proposals:selective:COUNT, or "
+            "boxes:FILE.",
+            show_default="pyramid:3",
+        ),
     ] = None,
     encoder: Annotated[
         str | None, typer.Option(help="What turns a region into a vector.", show_default="builtin")
