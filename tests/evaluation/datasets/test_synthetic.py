@@ -14,15 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from patchwise import Gallery
 from patchwise.errors import MissingExtra, PatchwiseError, UsageError
+from patchwise.evaluation import per_query
 from patchwise.evaluation.datasets import Benchmark, read_benchmark
 from patchwise.evaluation.datasets import synthetic as module
 from patchwise.evaluation.datasets.synthetic import (
+    SYNTHETIC_EDGES,
     SyntheticPhotographs,
     default_folder,
     load_photographs,
     read_synthetic,
 )
+from patchwise.evaluation.runner import evaluate
 
 pytest.importorskip("skimage")
 pytest.importorskip("sklearn")
@@ -75,7 +79,7 @@ def test_attributes_tell_of_every_scene_with_an_object(made: Benchmark) -> None:
         assert set(measured) == {
             "size_share",
             "centre_distance",
-            "clutter",
+            "clutter_pictures",
             "occlusion_share",
             "light_stops",
             "viewpoint_degrees",
@@ -83,6 +87,14 @@ def test_attributes_tell_of_every_scene_with_an_object(made: Benchmark) -> None:
         }
         assert measured["size_share"] == pytest.approx((x1 - x0) * (y1 - y0) / (800 * 600))
         assert 0 <= measured["occlusion_share"] <= 0.55
+
+
+def test_the_bins_of_breakdowns_hold_every_scene(made: Benchmark) -> None:
+    for name, edges in SYNTHETIC_EDGES.items():
+        values = [measured[name] for measured in made.attributes.values()]
+        counts = np.histogram(values, edges)[0]
+        assert counts.sum() == len(values) == 32
+        assert counts.min() >= 3, name
 
 
 def test_the_box_holds_the_object(made: Benchmark, photographs: SyntheticPhotographs) -> None:
@@ -222,3 +234,16 @@ def test_without_the_photographs_it_says_what_to_install(
     with pytest.raises(MissingExtra, match=r"pip install 'patchwise\[demo\]'"):
         read_synthetic(tmp_path / "s", **SMALL)
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_it_separates_region_strategies_in_the_papers_order(tmp_path: Path) -> None:
+    """The poster's table: whole < Patchify < sliding window 0.5 in LocScore; a tenth of the scenes is enough."""
+    benchmark = read_synthetic(tmp_path / "s", scenes_per_object=2, empty=0)
+    values = []
+    for regions in ("whole", "pyramid:3", "sliding:3:0.5"):
+        with Gallery.create(tmp_path / f"{len(values)}.pw", regions=regions) as gallery:
+            values.append(per_query(evaluate(benchmark, gallery))["loc_score"])
+    whole, pyramid, sliding = map(np.mean, values)
+    assert whole + 0.1 < pyramid
+    assert pyramid < sliding

@@ -62,7 +62,7 @@ def test_the_box_encloses_the_objects_pixels(condition: Condition, seed: int) ->
     assert measured["size_share"] == pytest.approx(condition.size_share, rel=0.05)
     centre = np.array([(box[0] + box[2]) / 2 - 400, (box[1] + box[3]) / 2 - 300])
     assert measured["centre_distance"] == pytest.approx(np.linalg.norm(centre) / 500)
-    assert measured["clutter"] == condition.clutter
+    assert measured["clutter_pictures"] == condition.clutter
     assert measured["light_stops"] == condition.light
 
 
@@ -89,7 +89,7 @@ def test_reach_leads_from_the_middle_to_the_border() -> None:
 
 def test_a_scene_without_an_object_has_no_box() -> None:
     scene, box, measured = compose_scene(None, PLAIN, GREY, np.random.default_rng(0))
-    assert box is None and measured == {"clutter": 3.0, "light_stops": 0.0}
+    assert box is None and measured == {"clutter_pictures": 3.0, "light_stops": 0.0}
     assert not magenta(scene).any()
 
 

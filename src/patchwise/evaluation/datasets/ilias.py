@@ -89,8 +89,7 @@ def read_ilias(
         instance = name.split("/")[0]
         if instance not in of_instance:
             raise BenchmarkError(f"{root}/image_ids: query {name} has no positive in positive_ids.txt. {_HOW_LISTS}")
-        boxes = _boxes(root / CORE / name, checker)
-        asked = _enclosing(boxes) if query_box else None
+        asked = _enclosing(_boxes(root / CORE / name, checker)) if query_box else None
         queries.append(Query(name, root / CORE / name, asked, of_instance[instance], group=instance))
     notes = checker.notes()
     if len(queries) != _PUBLISHED_QUERIES:

@@ -23,7 +23,7 @@ from patchwise.evaluation.datasets.checks import few
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SyntheticPhotographs", "default_folder", "load_photographs", "read_synthetic"]
+__all__ = ["SYNTHETIC_EDGES", "SyntheticPhotographs", "default_folder", "load_photographs", "read_synthetic"]
 
 VERSION = 1
 SCENES_PER_OBJECT = 20
@@ -32,6 +32,17 @@ QUERIES_PER_OBJECT = 3
 _USUAL = {"version": VERSION, "seed": 0, "scenes_per_object": SCENES_PER_OBJECT, "empty": EMPTY_SCENES}
 _MANIFEST = "benchmark.json"
 _FORMAT = "patchwise synthetic benchmark"
+
+# Bins for breakdowns by the attributes, with about as many scenes each; the first of occlusion has none of it.
+SYNTHETIC_EDGES: Mapping[str, tuple[float, ...]] = {
+    "size_share": (0.0, 0.019, 0.045, 0.106, np.inf),
+    "centre_distance": (0.0, 0.14, 0.27, 0.41, np.inf),
+    "clutter_pictures": (0.0, 3.0, 6.0, 9.0, np.inf),
+    "occlusion_share": (0.0, 1e-9, 0.22, np.inf),
+    "light_stops": (-np.inf, -0.875, -0.25, 0.375, np.inf),
+    "viewpoint_degrees": (0.0, 15.0, 30.0, 45.0, np.inf),
+    "turn_degrees": (-np.inf, -10.0, 0.0, 10.0, np.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ def read_synthetic(
 
     Each of 16 objects stands in `scenes_per_object` scenes and is asked for with three pictures; `empty` scenes show
     none. `Benchmark.attributes` tells of each scene with an object: `size_share` (of its box), `centre_distance` (half
-    diagonals), `clutter` (pictures behind it), `occlusion_share` (of its pixels), `light_stops`, `viewpoint_degrees`,
+    diagonals), `clutter_pictures` (behind it), `occlusion_share` (of its pixels), `light_stops`, `viewpoint_degrees`,
     `turn_degrees`.
 
     Args:

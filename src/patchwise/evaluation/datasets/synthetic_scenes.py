@@ -94,7 +94,7 @@ def compose_scene(
             hider = random_piece(backgrounds[order[-1]], (300, 300), generator)
             occluded = _hide(scene, seen.getchannel("A"), corner, hider, condition.occlusion, generator)
     scene = relight(scene, condition.light, generator)
-    measured = {"clutter": float(condition.clutter), "light_stops": condition.light}
+    measured = {"clutter_pictures": float(condition.clutter), "light_stops": condition.light}
     if box is not None:
         measured |= _measured(box, condition, occluded)
     return scene, box, measured
