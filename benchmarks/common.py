@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from patchwise.regions import Pyramid, View
+from patchwise.store import Encoded, Store
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 DATA = Path(os.environ.get("PATCHWISE_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -51,6 +54,21 @@ def camera_photographs(sources: Sequence[Path], target: Path, count: int, size: 
         buffer = io.BytesIO()
         Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
         path.write_bytes(buffer.getvalue())
+
+
+def fill(store: Store, images: int, dimension: int) -> None:
+    """Random unit vectors, 30 regions per image."""
+    generator = np.random.default_rng(SEED)
+    regions = Pyramid(3).regions(View((1024, 768)))
+    with store.writer() as writer:
+        for start in range(0, images, 1000):
+            pictures = []
+            for number in range(start, min(start + 1000, images)):
+                vectors = generator.standard_normal((len(regions), dimension), dtype=np.float32)
+                vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+                digest = number.to_bytes(16, "big")
+                pictures.append(Encoded(f"/{number:06d}.jpg", 0, 0, digest, (1024, 768), regions, vectors))
+            writer.add(pictures)
 
 
 def seconds(function: Callable[[], Any], repeats: int) -> list[float]:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common import SEED, arguments, report
-from patchwise.regions import Pyramid, View
+from common import SEED, arguments, fill, report
 from patchwise.search import ExactSearcher, rank
-from patchwise.store import Encoded, Manifest, Store
+from patchwise.store import Manifest, Store
 
 
 def resident_mib() -> float:
@@ -24,21 +23,6 @@ def resident_mib() -> float:
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024
     raise SystemExit("this benchmark reads /proc/self/status, which is found on Linux only")
-
-
-def fill(store: Store, images: int, dimension: int) -> None:
-    """Random unit vectors, 30 regions per image."""
-    generator = np.random.default_rng(SEED)
-    regions = Pyramid(3).regions(View((1024, 768)))
-    with store.writer() as writer:
-        for start in range(0, images, 1000):
-            pictures = []
-            for number in range(start, min(start + 1000, images)):
-                vectors = generator.standard_normal((len(regions), dimension), dtype=np.float32)
-                vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-                digest = number.to_bytes(16, "big")
-                pictures.append(Encoded(f"/{number:06d}.jpg", 0, 0, digest, (1024, 768), regions, vectors))
-            writer.add(pictures)
 
 
 def main() -> None:

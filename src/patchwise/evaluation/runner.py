@@ -20,7 +20,7 @@ from patchwise.search import Candidates
 from patchwise.search.ranking import region_scores
 from patchwise.store import Snapshot
 
-__all__ = ["evaluate", "oracle_boxes"]
+__all__ = ["evaluate", "judge", "oracle_boxes"]
 
 _ENCODED_AT_ONCE = 64
 _SCORES_AT_ONCE = 128 * 2**20  # cosines of queries with images held in memory
@@ -55,19 +55,7 @@ def evaluate(
     encoding = time.perf_counter() - began
 
     began = time.perf_counter()
-    judge = _Judge(benchmark, gallery)
-    outcomes: list[QueryOutcome] = []
-    deepest = len(judge.snapshot)
-    if benchmark.depth is not None:
-        deepest = min(benchmark.depth + max(len(query.ignored) for query in queries), deepest)
-    step = max(_SCORES_AT_ONCE // max(deepest, 1), 1)
-    for start in range(0, len(queries), step):
-        asked = slice(start, start + step)
-        answers = judge.searcher.top(vectors[asked], deepest)
-        for query, vector, candidates in zip(queries[asked], vectors[asked], answers, strict=True):
-            outcomes.append(judge.outcome(query, vector, candidates))
-            if searching is not None:
-                searching(len(outcomes), len(queries))
+    outcomes = judge(benchmark, gallery, queries, vectors, searching)
     seconds = time.perf_counter() - began
 
     info = gallery.info()
@@ -93,6 +81,34 @@ def evaluate(
             "queries_without_positives": len(benchmark.queries) - len(queries),
         },
     )
+
+
+def judge(
+    benchmark: Benchmark,
+    gallery: Gallery,
+    queries: Sequence[Query],
+    vectors: npt.NDArray[np.float32],
+    searching: Callable[[int, int], None] | None = None,
+) -> list[QueryOutcome]:
+    """Search a gallery that holds the benchmark with the (Q, dimension) unit vectors of its queries, and judge.
+
+    All queries share one pass over the vectors where a ranking has a depth; full rankings are taken in as many passes
+    as memory asks for.
+    """
+    at_work = _Judge(benchmark, gallery)
+    outcomes: list[QueryOutcome] = []
+    deepest = len(at_work.snapshot)
+    if benchmark.depth is not None:
+        deepest = min(benchmark.depth + max(len(query.ignored) for query in queries), deepest)
+    step = max(_SCORES_AT_ONCE // max(deepest, 1), 1)
+    for start in range(0, len(queries), step):
+        asked = slice(start, start + step)
+        answers = at_work.searcher.top(vectors[asked], deepest)
+        for query, vector, candidates in zip(queries[asked], vectors[asked], answers, strict=True):
+            outcomes.append(at_work.outcome(query, vector, candidates))
+            if searching is not None:
+                searching(len(outcomes), len(queries))
+    return outcomes
 
 
 def oracle_boxes(benchmark: Benchmark) -> dict[str, list[Box]]:

@@ -1,0 +1,97 @@
+"""A benchmark searched with several region strategies, each in a gallery that is kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from patchwise.errors import GalleryMismatch, GalleryNotFound, UsageError
+from patchwise.evaluation.datasets.base import Benchmark
+from patchwise.evaluation.outcomes import Run
+from patchwise.evaluation.runner import evaluate, oracle_boxes
+from patchwise.gallery import Gallery
+from patchwise.indexing import IndexProgress
+from patchwise.regions import FixedBoxes, RegionStrategy, parse_regions
+
+__all__ = ["ORACLE", "default_cache", "sweep"]
+
+ORACLE = "oracle"
+
+
+def default_cache() -> Path:
+    """Where galleries of benchmarks are kept: `eval` under PATCHWISE_CACHE, or in the user's cache."""
+    if os.environ.get("PATCHWISE_CACHE"):
+        base = Path(os.environ["PATCHWISE_CACHE"])
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "patchwise"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches" / "patchwise"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "patchwise"
+    return base / "eval"
+
+
+def sweep(
+    benchmark: Benchmark,
+    regions: Sequence[str],
+    *,
+    encoder: str = "builtin",
+    whitening: str = "shipped",
+    cache: Path | None = None,
+    starting: Callable[[str], None] = lambda _: None,
+    indexing: Callable[[IndexProgress], None] | None = None,
+    searching: Callable[[int, int], None] | None = None,
+) -> Iterator[Run]:
+    """Evaluate one strategy after another.
+
+    Args:
+        benchmark: what to ask.
+        regions: strategies as `parse_regions` reads them, or `oracle`: the ground-truth boxes themselves.
+        encoder: id of the encoder.
+        whitening: "shipped" or "gallery".
+        cache: folder of the galleries (default: `default_cache()`); an image is encoded once per strategy, and an
+            interrupted sweep goes on where it stopped.
+        starting: told the name of each strategy.
+        indexing, searching: as for `evaluate`.
+
+    Raises:
+        UsageError: no strategy, or one named twice.
+        RegionsError, EncoderError: an argument names nothing known.
+        GalleryMismatch: the cache holds a gallery of another encoder; the message says how to mend it.
+    """
+    strategies = [_strategy(text, benchmark) for text in regions]
+    names = [strategy.name for strategy in strategies]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"regions {','.join(regions)!r}: name at least one strategy, and each once")
+    for strategy in strategies:
+        starting(strategy.name)
+        with _gallery(benchmark, strategy, encoder, whitening, cache or default_cache()) as gallery:
+            yield evaluate(benchmark, gallery, indexing=indexing, searching=searching)
+
+
+def _strategy(text: str, benchmark: Benchmark) -> RegionStrategy:
+    return FixedBoxes(ORACLE, oracle_boxes(benchmark)) if text.strip() == ORACLE else parse_regions(text)
+
+
+def _gallery(benchmark: Benchmark, strategy: RegionStrategy, encoder: str, whitening: str, cache: Path) -> Gallery:
+    """The gallery of a benchmark under a strategy: one folder per everything that decides its vectors."""
+    truth = sorted(oracle_boxes(benchmark).items()) if strategy.name == ORACLE else ""
+    decisive = repr((os.path.abspath(benchmark.root), benchmark.name, strategy.name, encoder, whitening, truth))
+    readable = "-".join((benchmark.name, encoder, whitening, strategy.name))
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", readable)[:80].strip("-")
+    folder = cache / f"{slug}-{hashlib.sha256(decisive.encode()).hexdigest()[:8]}.pw"
+    try:
+        gallery = Gallery.open(folder, regions=strategy)
+    except GalleryNotFound:
+        return Gallery.create(folder, encoder=encoder, regions=strategy, whitening=whitening)
+    try:
+        if whitening == "shipped":
+            _ = gallery.encoder  # its weights may be those of another version
+    except GalleryMismatch as error:
+        gallery.close()
+        raise GalleryMismatch(f"{error}; or delete {folder}, which is only a cache") from error
+    return gallery
