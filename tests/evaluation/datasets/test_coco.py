@@ -34,6 +34,7 @@ def content() -> dict[str, Rows]:
             annotation(15, 3, [60, 40, 30, 30], "blue mug"),
             annotation(16, 4, [60, 40, 30, 30], "blue mug"),
             annotation(17, 4, [0, 0, 50, 40], "red mug", iscrowd=1),
+            annotation(18, 3, [0, 0, 50, 40], "red mug", iscrowd=1),
         ],
     }
 

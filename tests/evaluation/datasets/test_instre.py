@@ -153,6 +153,29 @@ def test_a_query_box_that_agrees_with_no_line(root: Path, refusal: Callable[...,
     assert f"1 of 4 query boxes agree with no line of their text file: {QUERIES[0]}." in message
 
 
+def test_one_disagreement_among_many_is_a_note(root: Path) -> None:
+    for name in QUERIES:  # ten more queries of each class, from copies
+        for number in range(10, 20):
+            for ending in (".jpg", ".txt"):
+                source = (root / name).with_suffix(ending)
+                source.with_name(f"{number:03d}{ending}").write_bytes(source.read_bytes())
+    queries = [name.replace("001.", f"{number:03d}.") for number in (1, *range(10, 20)) for name in QUERIES]
+    boxes = [(10, 2, 80, 62), *BOXES[1:], *BOXES * 10]
+    write_mat(root, queries=queries, positives=rows(plus=1) * 11, boxes=boxes)
+    benchmark = read_instre(root)
+    assert benchmark.notes[0] == f"1 query boxes agree with no line of their text file: {QUERIES[0]}"
+    assert benchmark.queries[0].box == (10, 2, 80, 62)
+    assert benchmark.queries[4].positives is benchmark.queries[0].positives
+
+
+def test_a_folder_without_a_letter(root: Path, refusal: Callable[..., str]) -> None:
+    (root / S1A).rename(root / "INSTRE-S1/01_canada_book")
+    renamed = [name.replace(S1A, "INSTRE-S1/01_canada_book") for name in (*QUERIES, *GALLERY)]
+    write_mat(root, queries=renamed[:4], gallery=renamed[4:], positives=rows(plus=1))
+    message = refusal(read_instre, root)
+    assert "its folder does not begin with a number and a or b, so its line in INSTRE-M/01/002.txt is not" in message
+
+
 def test_rounding_of_boxes_is_no_disagreement(root: Path) -> None:
     write_mat(root, boxes=[(11, 3, 50, 32), *BOXES[1:]])
     assert read_instre(root).queries[0].box == (11, 3, 50, 32)
