@@ -24,8 +24,8 @@ def index(
     regions: Annotated[
         str | None,
         typer.Option(
-            help="Where to look: whole, pyramid:L (L from 0 to 7), sliding:L:RATIO, proposals:selective:COUNT, or "
-            "boxes:FILE.",
+            help="Where to look: whole, pyramid:L (L from 0 to 7), sliding:L:RATIO, proposals:selective:COUNT, "
+            "detector:DIR:COUNT, or boxes:FILE.",
             show_default="pyramid:3",
         ),
     ] = None,

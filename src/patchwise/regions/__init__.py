@@ -2,6 +2,7 @@
 
 from patchwise.regions.base import Regions, RegionStrategy, View
 from patchwise.regions.boxes import BoxFile, FixedBoxes
+from patchwise.regions.detector import Detector
 from patchwise.regions.proposals import SelectiveSearch
 from patchwise.regions.pyramid import Pyramid
 from patchwise.regions.registry import parse_regions
@@ -10,6 +11,7 @@ from patchwise.regions.whole import Whole
 
 __all__ = [
     "BoxFile",
+    "Detector",
     "FixedBoxes",
     "Pyramid",
     "RegionStrategy",

@@ -17,7 +17,7 @@ from patchwise.boxes import area_xyxy, clip_xyxy, iou_xyxy
 from patchwise.errors import MissingExtra, RegionsError
 from patchwise.regions.base import Regions, View, region_table
 
-__all__ = ["MAX_PROPOSALS", "SelectiveSearch"]
+__all__ = ["MAX_PROPOSALS", "SelectiveSearch", "suppressed"]
 
 MAX_PROPOSALS = 1000
 _WORKING_SIDE = 256  # longer side of the picture that is searched
@@ -72,7 +72,7 @@ class SelectiveSearch:
             return region_table([], view.size)
         opencv = _opencv()
         picture = opencv.resize(np.asarray(view.pixels), size, interpolation=opencv.INTER_AREA)
-        best = _suppressed(*_voted(_runs(picture, opencv)), size)[: self.count - 1]
+        best = suppressed(*_voted(_runs(picture, opencv)), size)[: self.count - 1]
         scale_x, scale_y = view.size[0] / size[0], view.size[1] / size[1]
         return region_table(clip_xyxy(best * (scale_x, scale_y, scale_x, scale_y), view.size), view.size)
 
@@ -124,14 +124,17 @@ def _voted(runs: list[npt.NDArray[np.int64]]) -> tuple[npt.NDArray[np.float64], 
     return boxes, votes
 
 
-def _suppressed(
-    boxes: npt.NDArray[np.float64], votes: npt.NDArray[np.float64], size: tuple[int, int]
+def suppressed(
+    boxes: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], size: tuple[int, int]
 ) -> npt.NDArray[np.float64]:
-    """By votes, larger boxes first where these are equal, without those too close to the whole or an earlier one."""
+    """Boxes (N, 4) by score, larger ones first where it is equal, each apart from the whole image and the earlier ones.
+
+    Apart means an IoU below 0.7; `size` is the image's (width, height).
+    """
     overlap = iou_xyxy(boxes, boxes)
     free = iou_xyxy(boxes, [(0, 0, *size)])[:, 0] < _SUPPRESSION
     kept = []
-    for index in np.lexsort((-area_xyxy(boxes), -votes)):
+    for index in np.lexsort((-area_xyxy(boxes), -scores)):
         if free[index]:
             kept.append(index)
             free &= overlap[index] < _SUPPRESSION

@@ -1,4 +1,4 @@
-"""Strategies by name: `whole`, `pyramid:L`, `sliding:L:RATIO`, `boxes:FILE`, `proposals:selective:COUNT`."""
+"""Strategies by name: `whole`, `pyramid:L`, `sliding:L:RATIO`, `proposals:...`, `detector:DIR:COUNT`, `boxes:FILE`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from patchwise.errors import RegionsError
 from patchwise.regions.base import RegionStrategy
 from patchwise.regions.boxes import DEFAULT_MAX_BOXES, BoxFile
+from patchwise.regions.detector import Detector
 from patchwise.regions.proposals import MAX_PROPOSALS, SelectiveSearch
 from patchwise.regions.pyramid import MAX_LEVEL, Pyramid
 from patchwise.regions.sliding import Sliding
@@ -55,11 +56,21 @@ def _proposals(parameters: str | None) -> RegionStrategy:
     return SelectiveSearch(int(match[1]))
 
 
+def _detector(parameters: str | None) -> RegionStrategy:
+    match = re.fullmatch(r"(.+?):(\d{1,9})(?::sha256=([0-9a-f]{16}))?", parameters or "", re.ASCII)
+    if match is None:
+        raise ValueError(
+            "expected the folder of a detector and how many regions an image may have, as in detector:rtdetr:100"
+        )
+    return Detector.find(match[1], int(match[2]), digest=match[3])
+
+
 _STRATEGIES: dict[str, Callable[[str | None], RegionStrategy]] = {
     "whole": _whole,
     "pyramid": _pyramid,
     "sliding": _sliding,
     "proposals": _proposals,
+    "detector": _detector,
     "boxes": _boxes,
 }
 
