@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from patchwise.caches import cache_folder
 from patchwise.errors import GalleryMismatch, GalleryNotFound, UsageError
 from patchwise.evaluation.datasets.base import Benchmark
 from patchwise.evaluation.outcomes import Run
@@ -23,16 +23,8 @@ ORACLE = "oracle"
 
 
 def default_cache() -> Path:
-    """Where galleries of benchmarks are kept: `eval` under PATCHWISE_CACHE, or in the user's cache."""
-    if os.environ.get("PATCHWISE_CACHE"):
-        base = Path(os.environ["PATCHWISE_CACHE"])
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "patchwise"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches" / "patchwise"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "patchwise"
-    return base / "eval"
+    """Where galleries of benchmarks are kept."""
+    return cache_folder() / "eval"
 
 
 def sweep(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from patchwise.store import Snapshot
 __all__ = ["ExactSearcher"]
 
 _BLOCK_ROWS = 65_536
-_PRODUCTS = 8 * 2**20  # cosines of regions with queries computed at once
+_PRODUCTS = 2 * 2**20  # cosines of regions with queries computed at once: few enough to stay in a cache
 _WAITING_SCORES = 32 * 2**20  # cosines of pictures with queries gathered before the best are picked
 # Two float32 sums of the same products, in another order, differ by less than this for unit vectors.
 _ROUNDING = 1e-5
@@ -70,14 +71,18 @@ class ExactSearcher:
         starts = self._snapshot.starts
         products = np.empty(0, dtype=np.float32)
         for first, end, vectors in self._blocks(len(queries)):
+            local = starts[first : end + 1] - starts[first]
             if len(queries) == 1:
-                product = (vectors @ queries[0])[:, None]
-            else:
-                if products.size < len(vectors) * len(queries):
-                    products = np.empty(len(vectors) * len(queries), dtype=np.float32)
-                product = products[: len(vectors) * len(queries)].reshape(len(vectors), len(queries))
-                np.matmul(vectors, queries.T, out=product)
-            yield first, np.maximum.reduceat(product, starts[first:end] - starts[first], axis=0)
+                yield first, np.maximum.reduceat(vectors @ queries[0], local[:-1])[:, None]
+                continue
+            if products.size < len(vectors) * len(queries):
+                products = np.empty(len(vectors) * len(queries), dtype=np.float32)
+            product = products[: len(vectors) * len(queries)].reshape(len(vectors), len(queries))
+            np.matmul(vectors, queries.T, out=product)
+            best = np.empty((end - first, len(queries)), dtype=np.float32)
+            for row, (begin, stop) in zip(best, pairwise(local.tolist()), strict=True):
+                np.max(product[begin:stop], axis=0, out=row)  # ten times as fast as reduceat along this axis
+            yield first, best
 
     def _blocks(self, queries: int) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
         snapshot = self._snapshot
