@@ -255,6 +255,32 @@ def test_a_large_folder_is_sampled_evenly(
     assert max(numbers) >= files - -(-files // taken)  # none of the last is left out
 
 
+@pytest.mark.parametrize(("limit", "taken"), [(15_000, 30), (90, 30), (89, 29), (30, 10), (3, 1), (2, 1)])
+def test_many_regions_are_sampled_evenly(
+    tmp_path: Path,
+    picture: Picture,
+    fake_encoder: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    taken: int,
+) -> None:
+    """A dense strategy needs no more memory than the pyramid."""
+    for seed in range(3):
+        picture(seed).save(tmp_path / f"{seed}.png")
+    monkeypatch.setattr(module, "_REGIONS", limit)
+    encoded: list[np.ndarray] = []
+    really = module.encode_picture
+    monkeypatch.setattr(
+        module, "encode_picture", lambda encoder, crops: (encoded.append(crops), really(encoder, crops))[1]
+    )
+    learn_whitening(fake_encoder, None, Pyramid(3), walk([tmp_path]), 2)
+    assert [len(crops) for crops in encoded] == [taken] * 3
+    image = read_picture(tmp_path / "0.png")
+    every = cut_regions(image, Pyramid(3).regions(View(image.size)).boxes, 16)
+    rows = [number * 30 // taken for number in range(taken)]
+    np.testing.assert_array_equal(encoded[0], every[rows])
+
+
 def test_the_learned_map_whitens(fake_encoder: Any, tmp_path: Path, picture: Picture) -> None:
     """With plenty of examples the regions it was learned from have nearly equal spread in every direction."""
     for seed in range(60):

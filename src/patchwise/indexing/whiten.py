@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from patchwise.encoders import Encoder, Whitening, WhiteningPrior
 from patchwise.errors import EncoderError
@@ -15,6 +16,7 @@ from patchwise.regions import RegionStrategy
 __all__ = ["learn_whitening"]
 
 _PICTURES = 500
+_REGIONS = 15_000  # their vectors are all in memory at once
 
 
 def learn_whitening(
@@ -26,7 +28,9 @@ def learn_whitening(
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Whitening:
-    """Learn from all regions of at most 500 pictures, spread evenly over those found.
+    """Learn from at most 500 pictures, spread evenly over those found, and 15,000 of their regions.
+
+    Where a strategy gives more, as many of each picture are taken, spread evenly over its table.
 
     Raises:
         EncoderError: no picture can be read, or there are too few where there is no prior to start from.
@@ -34,7 +38,8 @@ def learn_whitening(
     count = min(len(found.files), _PICTURES)
     chosen = [found.files[number * len(found.files) // count] for number in range(count)]
     pictures = prepared_ahead(chosen, backbone, strategy, max_pixels)
-    vectors = [encode_picture(backbone, picture.crops) for picture in pictures]
+    limit = max(_REGIONS // max(count, 1), 1)
+    vectors = [encode_picture(backbone, _spread(picture.crops, limit)) for picture in pictures]
     if not vectors:
         raise EncoderError(
             f"learning a whitening needs pictures, and none of the {count} looked at can be read; index others first, "
@@ -44,3 +49,8 @@ def learn_whitening(
     if prior is not None:
         return prior.adapted(stacked).whitening(dimension)
     return Whitening.learn(stacked, dimension)
+
+
+def _spread(crops: npt.NDArray[np.uint8], limit: int) -> npt.NDArray[np.uint8]:
+    """At most `limit` of the crops, the first among them."""
+    return crops if len(crops) <= limit else crops[np.arange(limit) * len(crops) // limit]
