@@ -190,27 +190,6 @@ def test_the_name_reads_back_and_knows_the_weights(folder: Path, tmp_path: Path)
         parse_regions(strategy.name)
 
 
-def test_a_folder_without_a_detector_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(
-        RegionsError, match=r"config\.json and preprocessor_config\.json and \*\.safetensors missing.*hf d"
-    ):
-        parse_regions(f"detector:{tmp_path}:100")
-    with pytest.raises(RegionsError, match="not a folder with a detector"):
-        parse_regions("detector:PekingU/rtdetr_r50vd:100")
-
-
-@pytest.mark.parametrize("text", ["detector", "detector:", "detector:/d", "detector:/d:x", "detector:/d:"])
-def test_a_bad_string_says_which_is_good(text: str) -> None:
-    with pytest.raises(RegionsError, match="as in detector:rtdetr:100"):
-        parse_regions(text)
-
-
-@pytest.mark.parametrize("count", [0, 1001])
-def test_a_count_out_of_range_is_refused(tmp_path: Path, count: int) -> None:
-    with pytest.raises(RegionsError, match="the count must be between 1 and 1,000"):
-        parse_regions(f"detector:{tmp_path}:{count}")
-
-
 @pytest.mark.parametrize("content", ['{"model_type": "vit"}', '{"model_type": "no such"}', "{}", "not json"])
 def test_a_network_of_another_kind(folder: Path, tmp_path: Path, image: Image.Image, content: str) -> None:
     copy = tmp_path / "other"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from patchwise.errors import RegionsError
@@ -89,6 +91,27 @@ def test_bad_windows_say_which_are_good(text: str) -> None:
 def test_bad_proposals_say_which_are_good(text: str) -> None:
     with pytest.raises(RegionsError, match="1 to 1,000, as in proposals:selective:100"):
         parse_regions(text)
+
+
+def test_a_folder_without_a_detector_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(
+        RegionsError, match=r"config\.json and preprocessor_config\.json and \*\.safetensors missing.*hf d"
+    ):
+        parse_regions(f"detector:{tmp_path}:100")
+    with pytest.raises(RegionsError, match="not a folder with a detector"):
+        parse_regions("detector:PekingU/rtdetr_r50vd:100")
+
+
+@pytest.mark.parametrize("text", ["detector", "detector:", "detector:/d", "detector:/d:x", "detector:/d:"])
+def test_a_bad_detector_says_which_is_good(text: str) -> None:
+    with pytest.raises(RegionsError, match="as in detector:rtdetr:100"):
+        parse_regions(text)
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+def test_a_detector_s_count_out_of_range_is_refused(tmp_path: Path, count: int) -> None:
+    with pytest.raises(RegionsError, match="the count must be between 1 and 1,000"):
+        parse_regions(f"detector:{tmp_path}:{count}")
 
 
 def test_whole_takes_no_parameter() -> None:
