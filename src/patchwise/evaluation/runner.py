@@ -98,7 +98,7 @@ def judge(
     at_work = _Judge(benchmark, gallery)
     outcomes: list[QueryOutcome] = []
     deepest = len(at_work.snapshot)
-    if benchmark.depth is not None:
+    if benchmark.depth is not None and deepest * len(queries) > _SCORES_AT_ONCE:  # otherwise picking the best is dearer
         deepest = min(benchmark.depth + max(len(query.ignored) for query in queries), deepest)
     step = max(_SCORES_AT_ONCE // max(deepest, 1), 1)
     for start in range(0, len(queries), step):

@@ -222,6 +222,11 @@ class Catalogue:
                 found.extend((os.fsdecode(path), content) for (path,) in rows)
         return found
 
+    def content_of(self, path: str) -> int | None:
+        """Id of the picture that a path holds."""
+        rows = self._all("SELECT content FROM file WHERE path = ?", (os.fsencode(path),))
+        return int(rows[0][0]) if rows else None
+
     def files_per_content(self) -> list[tuple[int, int]]:
         """(content id, number of files that hold it)."""
         return self._all("SELECT content, COUNT(*) FROM file GROUP BY content")

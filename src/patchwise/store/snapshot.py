@@ -76,8 +76,8 @@ class Snapshot:
 
     def index_of_path(self, path: str) -> int | None:
         """The picture that a path holds, if it is live in this snapshot."""
-        row = self._catalogue.known(path).get(path)
-        return None if row is None or row.content is None else self._index_of.get(row.content)
+        content = self._catalogue.content_of(path)
+        return None if content is None else self._index_of.get(content)
 
     def runs(self, max_rows: int) -> Iterator[tuple[int, int, npt.NDArray[np.float16]]]:
         """Live vectors as (first picture, one past the last, mapped rows), whole pictures, in order.
