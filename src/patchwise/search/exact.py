@@ -81,7 +81,7 @@ class ExactSearcher:
             np.matmul(vectors, queries.T, out=product)
             best = np.empty((end - first, len(queries)), dtype=np.float32)
             for row, (begin, stop) in zip(best, pairwise(local.tolist()), strict=True):
-                np.max(product[begin:stop], axis=0, out=row)  # ten times as fast as reduceat along this axis
+                np.maximum.reduce(product[begin:stop], axis=0, out=row)  # ten times as fast as reduceat along this axis
             yield first, best
 
     def _blocks(self, queries: int) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
