@@ -101,3 +101,19 @@ def test_runs_that_cannot_be_compared(in_process: Cli, tmp_path: Path) -> None:
     in_process("compare", "a.json", "b.json").complains(1, "a.json")
     (tmp_path / "a.json").write_text("{}")
     in_process("compare", "a.json", "a.json").complains(1, "a.json")
+
+
+def test_rankings_that_other_scripts_judge(evaluated: Cli, tmp_path: Path) -> None:
+    """What is written and judged again gives the same mAP as the search itself."""
+    searched = evaluated("--regions", "pyramid:1", "--json", "--results", "rankings")
+    assert searched.code == 0, searched
+    file = tmp_path / "rankings" / "logos-pyramid-1.json"
+    written = json.loads(file.read_text())
+    assert len(written) == 4 and all(len(ranking) == 5 for ranking in written.values())
+    scores = [list(ranking.values()) for ranking in written.values()]
+    assert scores == [sorted(ranking, reverse=True) for ranking in scores]
+    judged = evaluated("--judge", file, "--json", "--report", "report")
+    one, other = (json.loads(ran.out)["results"][0]["metrics"] for ran in (searched, judged))
+    assert other["average_precision"]["mean"] == pytest.approx(one["average_precision"]["mean"], abs=1e-9)
+    assert other["loc_score"]["mean"] is None
+    assert (tmp_path / "report" / "results.md").exists()

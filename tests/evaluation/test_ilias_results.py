@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,8 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(UsageError, match="inside `with"):
         IliasResultsWriter(path).add("q", ["a"], [1.0])
-    with pytest.raises(StorageFull, match="nowhere"), IliasResultsWriter(tmp_path / "nowhere" / "r.json"):
+    path.write_text("")
+    with pytest.raises(StorageFull, match=r"r\.json.in\.json: cannot be written"), IliasResultsWriter(path / "in.json"):
         pass
 
 
@@ -171,7 +173,8 @@ def test_ids_of_the_authors_become_those_of_the_benchmark(tmp_path: Path) -> Non
     images = ["yfcc100m/1.tar/d.jpg", "ilias_core/cup/pos/P.jpg"]
     path = write(tmp_path / "r.json", {query.id: {official_id(image): -n for n, image in enumerate(images)}})
     assert read(path) == {query.id: {"1.tar/d": 0, "cup/pos/P.jpg": -1}}
-    [outcome] = evaluate_ilias_results(path, benchmark([query]), image_id=from_official_id).outcomes
+    ilias = replace(benchmark([query]), published_id=official_id, own_id=from_official_id)
+    [outcome] = evaluate_ilias_results(path, ilias).outcomes
     assert [(item.image, item.rank) for item in outcome.found] == [("ilias_core/cup/pos/P.jpg", 2)]
     with pytest.raises(ResultsError, match="no positive of ilias; its image ids should look like 'ilias_core/cup/pos/"):
         evaluate_ilias_results(path, benchmark([query]))

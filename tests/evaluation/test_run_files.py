@@ -79,9 +79,12 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("run.json", "old")]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageFull, match=r"nowhere.run\.json: cannot be written \(No such file"):
-        save_run(FULL, tmp_path / "nowhere" / "run.json")
+def test_a_folder_that_is_not_there_is_made_or_named(tmp_path: Path) -> None:
+    save_run(FULL, tmp_path / "made" / "here" / "run.json")
+    assert load_run(tmp_path / "made" / "here" / "run.json").costs == FULL.costs
+    with pytest.raises(StorageFull, match=r"file.run\.json: cannot be written \((File exists|Not a directory)"):
+        (tmp_path / "file").write_text("")
+        save_run(FULL, tmp_path / "file" / "run.json")
     with pytest.raises(ResultsError, match=r"nowhere.run\.json: cannot be read \(No such file"):
         load_run(tmp_path / "nowhere" / "run.json")
 

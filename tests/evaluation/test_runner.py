@@ -97,11 +97,16 @@ def test_ranks_and_boxes_are_those_of_brute_force(
 ) -> None:
     monkeypatch.setattr(runner, "_SCORES_AT_ONCE", 20)  # so that the best are picked, as among millions of images
     asked = benchmark(root, depth)
-    found, gallery = run(asked, tmp_path, regions)
+    rankings: dict[str, tuple[list[str], np.ndarray]] = {}
+    keep = lambda query, names, scores: rankings.update({query.id: (names, scores)})  # noqa: E731
+    found, gallery = run(asked, tmp_path, regions, ranked=keep)
     with gallery:
         assert [outcome.query for outcome in found.outcomes] == ["a", "b", "c", "d"]
         for query, outcome in zip(asked.queries, found.outcomes, strict=False):
             check(asked, query, outcome, gallery)
+            expected = brute_force(asked, query, gallery)[:depth]
+            assert rankings[query.id][0] == [image for _, image, _ in expected]
+            np.testing.assert_allclose(rankings[query.id][1], [score for score, _, _ in expected], atol=2e-6)
         if depth is None or depth >= len(asked.image_ids):
             assert all(not outcome.missed for outcome in found.outcomes)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +40,14 @@ def evaluate(
         Path | None,
         typer.Option("--save-run", help="Keep each run in this folder, for patchwise compare.", show_default=False),
     ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Write each strategy's rankings into this folder, in ILIAS's format.", show_default=False),
+    ] = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option(help="Judge this file of rankings in ILIAS's format; nothing is searched.", show_default=False),
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List the benchmarks and stop.")] = False,
     as_json: AsJson = False,
@@ -49,11 +56,11 @@ def evaluate(
 
     Images are encoded once per strategy and kept; interrupt it when you like: the same command goes on.
     """
-    from patchwise.evaluation import result_tables, summarise
+    from patchwise.evaluation import evaluate_ilias_results, result_tables, summarise
     from patchwise.evaluation import save_run as write_run
     from patchwise.evaluation.datasets import BENCHMARKS, read_benchmark
     from patchwise.evaluation.reports import write_report
-    from patchwise.evaluation.sweep import sweep
+    from patchwise.evaluation.sweep import slug, sweep
     from patchwise.evaluation.tables import summary_rows
 
     if list_all:
@@ -82,15 +89,15 @@ def evaluate(
             encoder=encoder,
             whitening=whitening,
             cache=cache,
+            results=results,
             starting=lambda name: say(f"{asked.name}: {name}"),
             indexing=show,
             searching=advance,
         )
-        for run in found:
+        for run in found if judge is None else [evaluate_ilias_results(judge, asked)]:
             runs.append(run)
             if save_run is not None:
-                path = save_run / f"{re.sub(r'[^A-Za-z0-9.]+', '-', f'{run.benchmark}-{run.strategy}')}.json.gz"
-                save_run.mkdir(parents=True, exist_ok=True)
+                path = save_run / f"{slug(f'{run.benchmark}-{run.strategy}')}.json.gz"
                 write_run(run, path)
                 say(f"wrote {path}")
     summaries = [summarise(run, delta) for run in runs]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, cast
@@ -60,7 +60,7 @@ class IliasResultsWriter:
     def add(self, query: str, image_ids: Sequence[str], scores: npt.ArrayLike) -> None:
         """Append one query: ids and scores (K,), best first by custom; scores keep every digit.
 
-        Ids are written as they are; those of ILIAS's own files come from `datasets.ilias.official_id`.
+        Ids are written as they are; those of ILIAS's own files come from `Benchmark.published_id`.
 
         Raises:
             UsageError: outside `with`, a query given twice, ids that are not unique, lengths that differ, or a score
@@ -107,14 +107,12 @@ def evaluate_ilias_results(
     benchmark: Benchmark,
     strategy: str | None = None,
     partial: bool = False,
-    image_id: Callable[[str], str] = str,
 ) -> Run:
     """Judge a file of results by a benchmark; the run knows ranks only, so it has no LocScore.
 
     Images are sorted by falling score, those that tie in the file's order. `strategy` names the run (the file's name).
     With `partial` queries missing from the file are left out, as by ILIAS's own script, and those that the benchmark
-    lacks (text queries) are passed over; otherwise either is an error. `image_id` turns an id of the file into the
-    benchmark's: `datasets.ilias.from_official_id` for files of ILIAS itself.
+    lacks (text queries) are passed over; otherwise either is an error.
 
     Raises:
         ResultsError: what `read_ilias_results` refuses, queries that do not fit the benchmark, or a file without any
@@ -125,7 +123,7 @@ def evaluate_ilias_results(
     unknown = []
     for name, ids, scores in read_ilias_results(path):
         if name in queries:
-            outcomes[name] = _judge(queries[name], [image_id(one) for one in ids], scores)
+            outcomes[name] = _judge(queries[name], [benchmark.own_id(one) for one in ids], scores)
         else:
             unknown.append(name)
     missing = [name for name in queries if name not in outcomes]
@@ -134,7 +132,8 @@ def evaluate_ilias_results(
             raise ResultsError(f"{path}: {len(names)} queries are {trouble}, such as {names[0]}")
     if not any(outcome.found for outcome in outcomes.values()):
         wanted = next((name for query in queries.values() for name in query.positives), "")
-        raise ResultsError(f"{path}: holds no positive of {benchmark.name}; its image ids should look like {wanted!r}")
+        form = benchmark.published_id(wanted)
+        raise ResultsError(f"{path}: holds no positive of {benchmark.name}; its image ids should look like {form!r}")
     return Run(
         benchmark=benchmark.name,
         strategy=Path(path).name if strategy is None else strategy,

@@ -42,7 +42,9 @@ def write_report(folder: Path, benchmark: Benchmark, runs: Sequence[Run], summar
     except OSError as error:
         raise StorageFull(f"{folder}: cannot be written to ({error.strerror or error})") from error
     placed = any(summary.metrics["loc_score"].queries for summary in summaries)
-    plots = {"accuracy_against_memory": lambda: plot_accuracy_against_memory(summaries)}
+    plots = {}
+    if any("bytes_per_image" in summary.costs for summary in summaries):
+        plots["accuracy_against_memory"] = lambda: plot_accuracy_against_memory(summaries)
     if placed:
         plots |= {
             "locscore_over_delta": lambda: plot_loc_score_curve(runs),

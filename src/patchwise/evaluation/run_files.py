@@ -118,12 +118,15 @@ def load_run(path: str | os.PathLike[str]) -> Run:
 def write_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """Open a text file for writing, compressed if its name ends in `.gz`; it takes its name only when it is whole.
 
+    Folders on the way to it are made.
+
     Raises:
         StorageFull: it cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _open(temporary, "wt", compressed=path.suffix == ".gz") as file:
                 yield file

@@ -20,7 +20,9 @@ from patchwise.search import Candidates
 from patchwise.search.ranking import region_scores
 from patchwise.store import Snapshot
 
-__all__ = ["evaluate", "judge", "oracle_boxes"]
+__all__ = ["Ranked", "evaluate", "judge", "oracle_boxes"]
+
+Ranked = Callable[[Query, Sequence[str], npt.NDArray[np.float32]], None]
 
 _ENCODED_AT_ONCE = 64
 _SCORES_AT_ONCE = 128 * 2**20  # cosines of queries with images held in memory
@@ -33,6 +35,7 @@ def evaluate(
     *,
     indexing: Callable[[IndexProgress], None] | None = None,
     searching: Callable[[int, int], None] | None = None,
+    ranked: Ranked | None = None,
 ) -> Run:
     """Index the benchmark's images into `gallery` as far as they are not there yet, ask all queries, and judge.
 
@@ -41,6 +44,8 @@ def evaluate(
         gallery: the benchmark's own, with no other images in it; its encoder and regions are what is evaluated.
         indexing: told of every image that is indexed.
         searching: told how many queries are answered, and how many there are.
+        ranked: given each query with the ids of its images, best first and no deeper than the benchmark's depth, and
+            their scores.
 
     Raises:
         ImageError, BoxError: a query cannot be used; without it the figures would mean something else.
@@ -55,7 +60,7 @@ def evaluate(
     encoding = time.perf_counter() - began
 
     began = time.perf_counter()
-    outcomes = judge(benchmark, gallery, queries, vectors, searching)
+    outcomes = judge(benchmark, gallery, queries, vectors, searching, ranked)
     seconds = time.perf_counter() - began
 
     info = gallery.info()
@@ -89,6 +94,7 @@ def judge(
     queries: Sequence[Query],
     vectors: npt.NDArray[np.float32],
     searching: Callable[[int, int], None] | None = None,
+    ranked: Ranked | None = None,
 ) -> list[QueryOutcome]:
     """Search a gallery that holds the benchmark with the (Q, dimension) unit vectors of its queries, and judge.
 
@@ -106,6 +112,8 @@ def judge(
         answers = at_work.searcher.top(vectors[asked], deepest)
         for query, vector, candidates in zip(queries[asked], vectors[asked], answers, strict=True):
             outcomes.append(at_work.outcome(query, vector, candidates))
+            if ranked is not None:
+                ranked(query, *at_work.ranking(query, candidates, benchmark.depth or len(benchmark.image_ids)))
             if searching is not None:
                 searching(len(outcomes), len(queries))
     return outcomes
@@ -170,6 +178,16 @@ class _Judge:
             found.append(Found(image, *ranks[image], float(scores[best]), box, iou, share, distance))
         found.sort(key=lambda item: item.rank)
         return QueryOutcome(query.id, query.group, len(query.positives), found, missed)
+
+    def ranking(self, query: Query, candidates: Candidates, depth: int) -> tuple[list[str], npt.NDArray[np.float32]]:
+        """Ids of the best images and their scores, best first; ties are ordered by id."""
+        wanted = min(depth + len(query.ignored), len(candidates.scores))
+        floor = np.partition(candidates.scores, -wanted)[-wanted]
+        pictures = candidates.pictures[candidates.scores >= floor]
+        score_of = dict(zip(pictures.tolist(), candidates.scores[candidates.scores >= floor], strict=True))
+        named = ((path[len(self._root) :], picture) for path, picture in self.snapshot.paths(pictures.tolist()))
+        best = sorted((-score_of[picture], name) for name, picture in named if name not in query.ignored)[:depth]
+        return [name for _, name in best], -np.array([negated for negated, _ in best], dtype=np.float32)
 
     def _places(self, query: Query, pictures: npt.NDArray[np.int64]) -> dict[int, int]:
         """Where the pictures of this query's positives and ignored images stand among the candidates."""

@@ -11,13 +11,14 @@ from pathlib import Path
 from patchwise.caches import cache_folder
 from patchwise.errors import GalleryMismatch, GalleryNotFound, UsageError
 from patchwise.evaluation.datasets.base import Benchmark
+from patchwise.evaluation.ilias_results import IliasResultsWriter
 from patchwise.evaluation.outcomes import Run
-from patchwise.evaluation.runner import evaluate, oracle_boxes
+from patchwise.evaluation.runner import Ranked, evaluate, oracle_boxes
 from patchwise.gallery import Gallery
 from patchwise.indexing import IndexProgress
 from patchwise.regions import FixedBoxes, RegionStrategy, parse_regions
 
-__all__ = ["ORACLE", "default_cache", "sweep"]
+__all__ = ["ORACLE", "default_cache", "slug", "sweep"]
 
 ORACLE = "oracle"
 
@@ -34,6 +35,7 @@ def sweep(
     encoder: str = "builtin",
     whitening: str = "shipped",
     cache: Path | None = None,
+    results: Path | None = None,
     starting: Callable[[str], None] = lambda _: None,
     indexing: Callable[[IndexProgress], None] | None = None,
     searching: Callable[[int, int], None] | None = None,
@@ -47,6 +49,7 @@ def sweep(
         whitening: "shipped" or "gallery".
         cache: folder of the galleries (default: `default_cache()`); an image is encoded once per strategy, and an
             interrupted sweep goes on where it stopped.
+        results: folder for the rankings of each strategy in ILIAS's format, to be judged by other scripts.
         starting: told the name of each strategy.
         indexing, searching: as for `evaluate`.
 
@@ -62,7 +65,22 @@ def sweep(
     for strategy in strategies:
         starting(strategy.name)
         with _gallery(benchmark, strategy, encoder, whitening, cache or default_cache()) as gallery:
-            yield evaluate(benchmark, gallery, indexing=indexing, searching=searching)
+            if results is None:
+                run = evaluate(benchmark, gallery, indexing=indexing, searching=searching)
+            else:
+                with IliasResultsWriter(results / f"{slug(f'{benchmark.name}-{strategy.name}')}.json") as file:
+                    write = _writing(benchmark, file)
+                    run = evaluate(benchmark, gallery, indexing=indexing, searching=searching, ranked=write)
+        yield run
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name)[:80].strip("-")
+
+
+def _writing(benchmark: Benchmark, file: IliasResultsWriter) -> Ranked:
+    return lambda query, ids, scores: file.add(query.id, [benchmark.published_id(one) for one in ids], scores)
 
 
 def _strategy(text: str, benchmark: Benchmark) -> RegionStrategy:
@@ -74,8 +92,7 @@ def _gallery(benchmark: Benchmark, strategy: RegionStrategy, encoder: str, white
     truth = sorted(oracle_boxes(benchmark).items()) if strategy.name == ORACLE else ""
     decisive = repr((os.path.abspath(benchmark.root), benchmark.name, strategy.name, encoder, whitening, truth))
     readable = "-".join((benchmark.name, encoder, whitening, strategy.name))
-    slug = re.sub(r"[^A-Za-z0-9.]+", "-", readable)[:80].strip("-")
-    folder = cache / f"{slug}-{hashlib.sha256(decisive.encode()).hexdigest()[:8]}.pw"
+    folder = cache / f"{slug(readable)}-{hashlib.sha256(decisive.encode()).hexdigest()[:8]}.pw"
     try:
         gallery = Gallery.open(folder, regions=strategy)
     except GalleryNotFound:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -35,9 +35,10 @@ class Benchmark:
     """Queries, and the gallery they are asked to: the file of image `id` is `root / id`.
 
     An id may lead into a tar file (`shard.tar/key.jpg`). `depth` is how far a ranking counts (None: all of it),
-    `average_precision` the rule that its authors use. `attributes` holds by image id what a benchmark knows about the
-    positive that it shows, such as `{"scale": ..., "clutter": ...}`, for breakdowns. `notes` are sentences for people:
-    what was left out, mended or differs from the published data.
+    `average_precision` the rule that its authors use. `published_id` turns an id into that of the authors' result
+    files, and `own_id` is its inverse. `attributes` holds by image id what a benchmark knows about the positive that
+    it shows, such as `{"scale": ..., "clutter": ...}`, for breakdowns. `notes` are sentences for people: what was left
+    out, mended or differs from the published data.
     """
 
     name: str
@@ -46,5 +47,7 @@ class Benchmark:
     queries: Sequence[Query]
     depth: int | None = None
     average_precision: Literal["rectangle", "trapezoid", "at depth"] = "rectangle"
+    published_id: Callable[[str], str] = str
+    own_id: Callable[[str], str] = str
     attributes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

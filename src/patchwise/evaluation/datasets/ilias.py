@@ -116,6 +116,8 @@ def read_ilias(
         queries=queries,
         depth=DEPTH,
         average_precision="at depth",
+        published_id=official_id,
+        own_id=from_official_id,
         attributes={f"{CORE}/{name}": values for name, values in positives.items()},
         notes=notes,
     )
