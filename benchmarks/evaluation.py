@@ -26,7 +26,16 @@ from patchwise.evaluation.plots import (
 from patchwise.evaluation.sweep import default_cache, sweep
 from patchwise.evaluation.tables import detail_table, summary_rows
 
-STRATEGIES = ("whole", "pyramid:1", "pyramid:2", "pyramid:3", "sliding:3:0.5", "sliding:3:0.25", "oracle")
+STRATEGIES = (
+    "whole",
+    "pyramid:1",
+    "pyramid:2",
+    "pyramid:3",
+    "sliding:3:0.5",
+    "sliding:3:0.25",
+    "proposals:selective:100",
+    "oracle",
+)
 COMPARED = ("whole", "pyramid:3", "sliding:3:0.5", "sliding:3:0.25", "oracle")  # the paper's order
 METRICS = {"average_precision": "mAP", "loc_score": "LocScore", "mean_iou": "mean IoU"}
 
