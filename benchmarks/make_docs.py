@@ -94,7 +94,7 @@ def mini_ilias() -> list[str]:
         "",
         "Extrapolated to 5,004,715 images and 1,232 queries from the rates above, on the same two cores: indexing at",
         f"{regions_per_second:.0f} regions a second, and the searching of 1,232 queries from disk in "
-        f"{search['1,000 best, from disk']:.0f} s",
+        f"{search['1,000 best, from disk']:.1f} s",
         "for 20,000 images x 30 regions. A GPU encoder divides the first figure, not the others.",
         "",
     ]

@@ -29,6 +29,7 @@ from patchwise.store import store as store_module
 from patchwise.store.catalogue import CATALOGUE
 from patchwise.store.manifest import MANIFEST
 from patchwise.store.shards import VECTORS
+from store.conftest import make_encoded
 
 Contents = Callable[[Store], dict[str, tuple[bytes, bytes]]]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -458,3 +459,23 @@ def test_what_may_not_be_read_is_named(filled: Store, unprivileged: Run, what: s
     path.chmod(mode)
     assert done.stderr == ""
     assert done.stdout.startswith(str(path))
+
+
+def test_after_writing_nothing_waits_in_the_log(filled: Store) -> None:
+    """What the catalogue takes on disk is then its own size, whatever was written how."""
+    log = filled.folder / f"{CATALOGUE}-wal"
+    with filled.writer() as writer:
+        writer.record(forgotten=["/none.png"])
+        writer.add([make_encoded("/later.png", 77)])
+        assert log.stat().st_size > 0
+    assert log.stat().st_size == 0
+    assert "/later.png" in filled.catalogue.known()
+
+
+def test_a_reader_at_work_does_not_hold_a_writer_up(filled: Store) -> None:
+    with Store(filled.folder) as reader, reader.catalogue.reading():
+        seen = reader.catalogue.known()
+        with filled.writer() as writer:
+            writer.add([make_encoded("/later.png", 78)])
+        assert reader.catalogue.known() == seen
+    assert "/later.png" in filled.catalogue.known()

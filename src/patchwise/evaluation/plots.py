@@ -33,7 +33,7 @@ __all__ = [
 # Okabe and Ito's colours, which colour-blind people tell apart, without the yellow that is lost on white; the markers
 # and dashes tell the lines apart without any colour.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1, 1.5)))
 _PANEL = (4.6, 3.6)
 

@@ -19,6 +19,7 @@ from patchwise.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryM
 __all__ = ["CATALOGUE", "Catalogue", "ContentRow", "FileRow"]
 
 CATALOGUE = "catalogue.sqlite"
+_PATIENCE = 30  # seconds to wait for another connection
 
 # Migration i takes a catalogue from schema version i to i + 1.
 _MIGRATIONS = (
@@ -98,7 +99,7 @@ class Catalogue:
             # WAL files cannot be made there. Where they exist, somebody else is writing; elsewhere nothing changes.
             mode = "?mode=ro" if (folder / f"{CATALOGUE}-wal").exists() else "?immutable=1"
         uri = self._path.resolve().as_uri() + mode
-        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
 
     def _prepare(self, writable: bool) -> None:
         if writable:
@@ -188,6 +189,15 @@ class Catalogue:
     def _run(self, sql: str, parameters: Sequence[object] = ()) -> int:
         with self._lock, self._explained():
             return self._connection.execute(sql, parameters).rowcount
+
+    def tidy(self) -> None:
+        """Move what was committed into the main file, as far as no reader still needs the log beside it."""
+        with self._lock, self._explained():
+            self._connection.execute("PRAGMA busy_timeout = 0")  # a reader at work is no reason to wait
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {1000 * _PATIENCE}")
 
     # Reading
 

@@ -125,6 +125,7 @@ class Store:
         with _exclusive(self.folder):
             self.shards.check(self.catalogue.shards())
             yield Writer(self.catalogue, self.shards)
+            self.catalogue.tidy()
 
     def bytes_on_disk(self) -> int:
         """Size of everything in the gallery's directory."""
