@@ -11,8 +11,12 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from patchwise.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryMismatch, StorageFull
 
@@ -223,6 +227,19 @@ class Catalogue:
         sql = f"SELECT {_CONTENT_COLUMNS} FROM content {where} ORDER BY shard, first"
         return [ContentRow(*row) for row in self._all(sql)]
 
+    def live_columns(self) -> npt.NDArray[np.int64]:
+        """Live pictures in storage order: (pictures, 7) int64, the fields of `ContentRow`.
+
+        Millions of pictures take 56 bytes each here, and ten times that as objects.
+        """
+        sql = f"SELECT {_CONTENT_COLUMNS} FROM content WHERE {_LIVE} ORDER BY shard, first"
+        return self._columns(sql, len(ContentRow._fields))
+
+    def _columns(self, sql: str, width: int) -> npt.NDArray[np.int64]:
+        with self._lock, self._explained():
+            values = chain.from_iterable(self._connection.execute(sql))
+            return np.fromiter(values, dtype=np.int64).reshape(-1, width)
+
     def paths_of(self, content_ids: Iterable[int]) -> list[tuple[str, int]]:
         """(path, content id) of the files that hold these pictures."""
         found: list[tuple[str, int]] = []
@@ -237,9 +254,9 @@ class Catalogue:
         rows = self._all("SELECT content FROM file WHERE path = ?", (os.fsencode(path),))
         return int(rows[0][0]) if rows else None
 
-    def files_per_content(self) -> list[tuple[int, int]]:
-        """(content id, number of files that hold it)."""
-        return self._all("SELECT content, COUNT(*) FROM file GROUP BY content")
+    def files_per_content(self) -> npt.NDArray[np.int64]:
+        """Content id and number of files that hold it: (contents, 2) int64, by id."""
+        return self._columns("SELECT content, COUNT(*) FROM file GROUP BY content ORDER BY content", 2)
 
     def known(self, under: str | None = None) -> dict[str, FileRow]:
         """Every known path, readable or not; with `under`, that path itself and all below it."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from patchwise.regions import Regions
 from patchwise.regions.base import REGION_DTYPE
-from patchwise.store.catalogue import Catalogue, ContentRow
+from patchwise.store.catalogue import Catalogue
 from patchwise.store.shards import Shards
 
 __all__ = ["Snapshot"]
@@ -21,7 +21,7 @@ class Snapshot:
     def __init__(self, catalogue: Catalogue, shards: Shards) -> None:
         with catalogue.reading():
             self.version = catalogue.data_version()
-            contents = catalogue.contents()
+            columns = catalogue.live_columns()
             committed = catalogue.shards()
             shards.check(committed)
             # Mapped now, so that a compaction that deletes the files later does not concern this reader.
@@ -33,9 +33,8 @@ class Snapshot:
             }
         self._catalogue = catalogue
         self.dimension = shards.dimension
-        columns = np.array(contents, dtype=np.int64).reshape(-1, len(ContentRow._fields))
         self._ids, self._widths, self._heights, self._shard, self._first, self._rows = columns.T[:6]
-        self._index_of = {int(content): index for index, content in enumerate(self._ids)}
+        self._by_id = np.argsort(self._ids)
         self.starts = np.concatenate([[0], np.cumsum(self._rows)]).astype(np.int64)
 
     def __len__(self) -> int:
@@ -63,21 +62,27 @@ class Snapshot:
     def paths(self, indices: Sequence[int]) -> list[tuple[str, int]]:
         """(path, picture) of every file that holds one of these pictures."""
         ids = [int(self._ids[index]) for index in indices]
-        return [(path, self._index_of[content]) for path, content in self._catalogue.paths_of(ids)]
+        index_of = dict(zip(ids, indices, strict=True))
+        return [(path, index_of[content]) for path, content in self._catalogue.paths_of(ids)]
 
     def files_per_picture(self) -> npt.NDArray[np.int64]:
         """How many files hold each picture: (pictures,) int64."""
+        contents, files = self._catalogue.files_per_content().T
         counts = np.zeros(len(self), dtype=np.int64)
-        for content, files in self._catalogue.files_per_content():
-            index = self._index_of.get(content)
-            if index is not None:
-                counts[index] = files
+        place = np.searchsorted(contents, self._ids)
+        known = place < len(contents)
+        known[known] = contents[place[known]] == self._ids[known]
+        counts[known] = files[place[known]]
         return counts
 
     def index_of_path(self, path: str) -> int | None:
         """The picture that a path holds, if it is live in this snapshot."""
         content = self._catalogue.content_of(path)
-        return None if content is None else self._index_of.get(content)
+        if content is None or len(self) == 0:
+            return None
+        place = min(int(np.searchsorted(self._ids, content, sorter=self._by_id)), len(self) - 1)
+        index = int(self._by_id[place])
+        return index if int(self._ids[index]) == content else None
 
     def runs(self, max_rows: int) -> Iterator[tuple[int, int, npt.NDArray[np.float16]]]:
         """Live vectors as (first picture, one past the last, mapped rows), whole pictures, in order.
