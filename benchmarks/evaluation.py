@@ -23,6 +23,7 @@ from patchwise.evaluation.plots import (
     plot_loc_score_curve,
     save_plot,
 )
+from patchwise.evaluation.reports import breakdown_tables
 from patchwise.evaluation.sweep import default_cache, sweep
 from patchwise.evaluation.tables import detail_table, summary_rows
 
@@ -106,6 +107,7 @@ def evaluate(name: str, benchmark: Benchmark, regions: Sequence[str], cache: Pat
         [list(row) for row in found.rows],
         steps=compared,
         steps_table=step_table(compared),
+        breakdowns=[table.markdown() for table in breakdown_tables(benchmark, runs)],
         results=summary_rows(summaries),
     )
     print("\n".join(step_table(compared)))

@@ -76,6 +76,7 @@ def evaluation_page() -> str:
             "",
         ]
         lines += [*found["details"]["steps_table"], ""]
+        lines += [f"{breakdown}\n" for breakdown in found["details"]["breakdowns"]]
         for kind, caption in PLOTS.items():
             lines += [f"![{title}: {caption}](images/evaluation_{name}_{kind}.png)", ""]
         lines.append(circumstances(found, "evaluation"))

@@ -164,6 +164,10 @@ def test_scale_and_clutter_get_a_table_each(benchmark: Benchmark, tmp_path: Path
     assert "2, 0, 2, 0" in scale.notes[0] and "0, 0, 4, 0" in clutter.notes[0]
     assert scale.rows[1][1:] == ["100.0 / 100.0", "– / –", "100.0 / 100.0", "– / –"]
     assert list(breakdown_tables(benchmark, runs)) == []
+    turned = {"0.png": {"turn_degrees": -20.0, "occlusion_share": 0.0}}
+    hidden, turn = breakdown_tables(replace(benchmark, attributes=turned), runs)
+    assert hidden.columns[1:] == ["0", "1e-09 to 0.22", "from 0.22"] and turn.columns[1] == "below -10"
+    assert "1, 0, 0, 0" in turn.notes[0]
 
 
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from patchwise.errors import StorageFull
@@ -74,20 +76,30 @@ def write_report(folder: Path, benchmark: Benchmark, runs: Sequence[Run], summar
 
 
 def breakdown_tables(benchmark: Benchmark, runs: Sequence[Run]) -> Iterator[Table]:
-    """mAP and LocScore by scale and clutter, where the benchmark knows them (ILIAS)."""
+    """mAP and LocScore by what is known of the positives: ILIAS's scale and clutter, conditions of synthetic scenes."""
+    from patchwise.evaluation.datasets.synthetic import SYNTHETIC_EDGES
+
     known = {name for attributes in benchmark.attributes.values() for name in attributes}
-    for name, edges in ILIAS_EDGES.items():
+    for name, edges in {**ILIAS_EDGES, **SYNTHETIC_EDGES}.items():
         if name in known:
             yield _breakdown_table(benchmark, runs, name, edges)
 
 
 def _breakdown_table(benchmark: Benchmark, runs: Sequence[Run], name: str, edges: Sequence[float]) -> Table:
     bins = {method_name(run): by_attribute(run, benchmark.attributes, name, edges) for run in runs}
-    columns = ["method", *(f"{edges[i]:.3g} to {edges[i + 1]:.3g}" for i in range(len(edges) - 1))]
+    columns = ["method", *(_range(low, high) for low, high in pairwise(edges))]
     rows = [[method, *map(_cell, found)] for method, found in bins.items()]
     counts = ", ".join(str(one.positives) for one in next(iter(bins.values())))
     note = f"{ranking_name(runs[0])} / LocScore, x 100; positives in each column: {counts}."
     return Table(f"{benchmark.name} by {name}", columns, rows, [note])
+
+
+def _range(low: float, high: float) -> str:
+    if math.isinf(low):
+        return f"below {high:.3g}"
+    if math.isinf(high):
+        return f"from {low:.3g}"
+    return f"{low:.3g}" if high - low < 1e-6 else f"{low:.3g} to {high:.3g}"
 
 
 def _cell(one: Bin) -> str:
