@@ -178,3 +178,18 @@ def test_interrupted_while_its_modules_load(shelf: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=shelf, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "patchwise: interrupted\n")
+
+
+def test_interrupted_while_a_module_in_c_loads(shelf: Path) -> None:
+    """It turns Ctrl-C into an ImportError."""
+    code = (
+        "import sys, importlib.abc\n"
+        "class Interrupting(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'onnxruntime': raise ImportError('initialization failed') from KeyboardInterrupt()\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "sys.argv = ['patchwise', 'search', 'pictures/0.png', '-g', 'g']\n"
+        "from patchwise.cli import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=shelf, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "patchwise: interrupted\n")

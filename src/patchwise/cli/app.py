@@ -74,14 +74,23 @@ def main() -> None:
         code = 0
     except KeyboardInterrupt:
         code = _complain("interrupted", EXIT_INTERRUPTED)
-    except PatchwiseError as error:
-        code = _complain(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR)
-    except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        code = _complain(f"{where}{error.strerror or error}", EXIT_ERROR)
     except Exception as error:
-        code = _typer_error(error)
+        code = _explain(error)
     sys.exit(code)
+
+
+def _explain(error: Exception) -> int:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):  # modules in C answer Ctrl-C while they load by an ImportError
+            return _complain("interrupted", EXIT_INTERRUPTED)
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, PatchwiseError):
+        return _complain(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR)
+    if isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return _complain(f"{where}{error.strerror or error}", EXIT_ERROR)
+    return _typer_error(error)
 
 
 def _complain(message: str, code: int) -> int:
