@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchwise.boxes import Box, area_xyxy, clip_xyxy, iou_xyxy, parse_box, query_box
+from patchwise.boxes import (
+    Box,
+    area_xyxy,
+    box_area,
+    box_iou,
+    clip_xyxy,
+    enclosing_box,
+    iou_xyxy,
+    parse_box,
+    query_box,
+)
 from patchwise.errors import BoxError
 
 coordinate = st.floats(-1e5, 1e5, allow_nan=False, allow_infinity=False)
@@ -183,3 +193,18 @@ def test_query_box_is_a_usable_part_of_the_image_or_an_error(box: Box, size: tup
         assert 0 <= y0 < y1 <= size[1]
         assert min(x1 - x0, y1 - y0) >= 1
         assert query_box(inside, size) == inside
+
+
+corner = st.floats(-50, 50).map(lambda value: round(value, 2))
+any_box = st.tuples(corner, corner, corner, corner)
+
+
+@given(any_box, any_box)
+def test_one_box_is_measured_as_many_are(a: Box, b: Box) -> None:
+    assert box_area(a) == pytest.approx(float(area_xyxy(a)))
+    assert box_iou(a, b) == pytest.approx(float(iou_xyxy(a, b)[0, 0]), abs=1e-9)
+
+
+def test_the_enclosing_box() -> None:
+    assert enclosing_box([(1, 2, 3, 4)]) == (1, 2, 3, 4)
+    assert enclosing_box(iter([(1, 2, 3, 4), (0, 3, 2, 9)])) == (0, 2, 3, 9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,17 @@ import numpy.typing as npt
 
 from patchwise.errors import BoxError
 
-__all__ = ["Box", "area_xyxy", "clip_xyxy", "iou_xyxy", "parse_box", "query_box"]
+__all__ = [
+    "Box",
+    "area_xyxy",
+    "box_area",
+    "box_iou",
+    "clip_xyxy",
+    "enclosing_box",
+    "iou_xyxy",
+    "parse_box",
+    "query_box",
+]
 
 Box = tuple[float, float, float, float]
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -28,6 +38,24 @@ def clip_xyxy(boxes: npt.ArrayLike, size: tuple[int, int]) -> npt.NDArray[np.flo
     width, height = size
     limits = np.array([width, height, width, height], dtype=np.float64)
     return np.clip(np.asarray(boxes, dtype=np.float64), 0, limits)
+
+
+def box_area(box: Box) -> float:
+    """`area_xyxy` of one box, where an array would only cost time."""
+    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
+
+
+def box_iou(a: Box, b: Box) -> float:
+    """`iou_xyxy` of one pair, where arrays would only cost time."""
+    intersection = box_area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    union = box_area(a) + box_area(b) - intersection
+    return intersection / union if union > 0 else 0.0
+
+
+def enclosing_box(boxes: Iterable[Box]) -> Box:
+    """The smallest box around some, of which there must be at least one."""
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return (min(x0), min(y0), max(x1), max(y1))
 
 
 def iou_xyxy(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:

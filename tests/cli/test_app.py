@@ -166,30 +166,29 @@ def test_closed_outputs(shelf: Path) -> None:
         assert done.returncode == 0 and "Traceback" not in done.stderr
 
 
-def test_interrupted_while_its_modules_load(shelf: Path) -> None:
-    """Ctrl-C before the first line of a command runs ends like any other."""
+def started_with_an_import_that(interrupts: str, cwd: Path, *arguments: str) -> tuple[int, str, str]:
+    """Code, stdout and stderr of a command where importing runs a statement that knows the module's `name`."""
     code = (
         "import sys, signal, importlib.abc\n"
         "class Interrupting(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'patchwise.cli.app': signal.raise_signal(signal.SIGINT)\n"
+        f"        {interrupts}\n"
         "sys.meta_path.insert(0, Interrupting())\n"
+        f"sys.argv = {['patchwise', *arguments]!r}\n"
         "from patchwise.cli import main\nmain()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=shelf, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "patchwise: interrupted\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_interrupted_while_its_modules_load(shelf: Path) -> None:
+    """Ctrl-C before the first line of a command runs ends like any other."""
+    interrupts = "if name == 'patchwise.cli.app': signal.raise_signal(signal.SIGINT)"
+    assert started_with_an_import_that(interrupts, shelf) == (130, "", "patchwise: interrupted\n")
 
 
 def test_interrupted_while_a_module_in_c_loads(shelf: Path) -> None:
     """It turns Ctrl-C into an ImportError."""
-    code = (
-        "import sys, importlib.abc\n"
-        "class Interrupting(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'onnxruntime': raise ImportError('initialization failed') from KeyboardInterrupt()\n"
-        "sys.meta_path.insert(0, Interrupting())\n"
-        "sys.argv = ['patchwise', 'search', 'pictures/0.png', '-g', 'g']\n"
-        "from patchwise.cli import main\nmain()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=shelf, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "patchwise: interrupted\n")
+    interrupts = "if name == 'onnxruntime': raise ImportError('initialization failed') from KeyboardInterrupt()"
+    ended = started_with_an_import_that(interrupts, shelf, "search", "pictures/0.png", "-g", "g")
+    assert ended == (130, "", "patchwise: interrupted\n")

@@ -14,7 +14,7 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from patchwise.boxes import Box
+from patchwise.boxes import Box, box_iou, enclosing_box
 from patchwise.errors import UsageError
 from patchwise.evaluation.outcomes import Found, Missed, QueryOutcome, Run, restricted
 
@@ -150,17 +150,8 @@ def positive_iou(box: Box, truth: Sequence[Box], rule: Literal["largest", "enclo
     if not truth:
         raise UsageError("the IoU with the ground truth was asked for, but the positive has no boxes")
     if rule == "enclosing":
-        x0, y0, x1, y1 = zip(*truth, strict=True)
-        truth = [(min(x0), min(y0), max(x1), max(y1))]
-    return max(_iou(box, other) for other in truth)
-
-
-def _iou(a: Box, b: Box) -> float:
-    """`boxes.iou_xyxy` of one pair, where arrays would only cost time."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    intersection = max(width, 0.0) * max(height, 0.0)
-    union = sum(max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) for box in (a, b)) - intersection
-    return intersection / union if union > 0 else 0.0
+        truth = [enclosing_box(truth)]
+    return max(box_iou(box, other) for other in truth)
 
 
 def last_tied_ranks(scores: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from patchwise.boxes import Box
+from patchwise.boxes import Box, box_area
 from patchwise.errors import UsageError
 
 __all__ = ["Found", "Missed", "QueryOutcome", "Run", "placement", "restricted"]
@@ -99,14 +99,10 @@ def placement(boxes: Sequence[Box], size: tuple[int, int]) -> tuple[float | None
     if not boxes:
         return None, None
     width, height = size
-    x0, y0, x1, y1 = max(boxes, key=_area)
-    share = _area((x0, y0, x1, y1)) / (width * height)
+    x0, y0, x1, y1 = max(boxes, key=box_area)
+    share = box_area((x0, y0, x1, y1)) / (width * height)
     distance = math.hypot(x0 + x1 - width, y0 + y1 - height) / math.hypot(width, height)
     return share, distance
-
-
-def _area(box: Box) -> float:
-    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
 
 
 def restricted(outcome: QueryOutcome, keep: Callable[[Found | Missed], bool]) -> QueryOutcome | None:

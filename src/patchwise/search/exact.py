@@ -51,12 +51,14 @@ class ExactSearcher:
             everything = np.arange(len(self._snapshot), dtype=np.int64)
             return [Candidates(everything, row) for row in self.scores(queries)]
         kept = [Candidates(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
-        waiting: list[tuple[int, npt.NDArray[np.float32]]] = []
+        merged = 0
+        waiting: list[npt.NDArray[np.float32]] = []
         for first, best in self._best(queries):
-            waiting.append((first, best))
-            if sum(len(scores) for _, scores in waiting) * len(queries) >= _WAITING_SCORES:
-                _keep_best(kept, waiting, k)
-        _keep_best(kept, waiting, k)
+            waiting.append(best)
+            seen = first + len(best)
+            if (seen - merged) * len(queries) >= _WAITING_SCORES or seen == len(self._snapshot):
+                _keep_best(kept, merged, waiting, k)
+                merged, waiting = seen, []
         return kept
 
     def scores(self, queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -103,15 +105,12 @@ class ExactSearcher:
 
 def _keep_best(
     kept: list[Candidates],
-    waiting: list[tuple[int, npt.NDArray[np.float32]]],
+    first: int,
+    blocks: list[npt.NDArray[np.float32]],
     k: int,
 ) -> None:
-    """Merge blocks of (pictures, Q) scores into each query's best, and empty the list of blocks."""
-    if not waiting:
-        return
-    offset = waiting[0][0]
-    rows = np.ascontiguousarray(np.concatenate([scores for _, scores in waiting]).T)
-    waiting.clear()
+    """Merge consecutive blocks of (pictures, Q) scores, which begin with picture `first`, into each query's best."""
+    rows = np.ascontiguousarray(np.concatenate(blocks).T)
     for query, scores in enumerate(rows):
         held_pictures, held_scores = kept[query]
         if len(held_scores) >= k:  # what cannot enter is left out before anything is copied
@@ -119,7 +118,7 @@ def _keep_best(
             scores = scores[entering]
         else:
             entering = np.arange(len(scores))
-        pictures = np.concatenate([held_pictures, entering + offset])
+        pictures = np.concatenate([held_pictures, entering + first])
         scores = np.concatenate([held_scores, scores])
         if len(scores) > k:
             best = scores >= np.partition(scores, -k)[-k] - _ROUNDING

@@ -223,17 +223,14 @@ class Catalogue:
 
     def contents(self, *, live_only: bool = True) -> list[ContentRow]:
         """Pictures in storage order; without `live_only` also those that no file holds any more."""
-        where = f"WHERE {_LIVE}" if live_only else ""
-        sql = f"SELECT {_CONTENT_COLUMNS} FROM content {where} ORDER BY shard, first"
-        return [ContentRow(*row) for row in self._all(sql)]
+        return [ContentRow(*row) for row in self._all(_contents(live_only))]
 
     def live_columns(self) -> npt.NDArray[np.int64]:
         """Live pictures in storage order: (pictures, 7) int64, the fields of `ContentRow`.
 
         Millions of pictures take 56 bytes each here, and ten times that as objects.
         """
-        sql = f"SELECT {_CONTENT_COLUMNS} FROM content WHERE {_LIVE} ORDER BY shard, first"
-        return self._columns(sql, len(ContentRow._fields))
+        return self._columns(_contents(live_only=True), len(ContentRow._fields))
 
     def _columns(self, sql: str, width: int) -> npt.NDArray[np.int64]:
         with self._lock, self._explained():
@@ -345,6 +342,11 @@ class Catalogue:
             self._run("DELETE FROM file WHERE content = ?", (content,))
             self._run("DELETE FROM content WHERE id = ?", (content,))
         return [path for path, _ in lost]
+
+
+def _contents(live_only: bool) -> str:
+    where = f"WHERE {_LIVE}" if live_only else ""
+    return f"SELECT {_CONTENT_COLUMNS} FROM content {where} ORDER BY shard, first"
 
 
 def _under(path: str | None) -> tuple[str, tuple[bytes, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -103,8 +103,3 @@ class Snapshot:
             rows = int(self.starts[end] - self.starts[index])
             yield index, end, self._vectors[int(self._shard[index])][first : first + rows]
             index = end
-
-    def indices_of_paths(self, paths: Iterable[str]) -> list[int]:
-        """Pictures that these paths hold, unknown paths left out."""
-        found = (self.index_of_path(path) for path in paths)
-        return [index for index in found if index is not None]

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from patchwise.boxes import Box
+from patchwise.boxes import Box, enclosing_box
 from patchwise.errors import BenchmarkError, ImageUnreadable
 from patchwise.evaluation.datasets.base import Benchmark, Query
 from patchwise.evaluation.datasets.checks import (
@@ -89,7 +89,7 @@ def read_ilias(
         instance = name.split("/")[0]
         if instance not in of_instance:
             raise BenchmarkError(f"{root}/image_ids: query {name} has no positive in positive_ids.txt. {_HOW_LISTS}")
-        asked = _enclosing(_boxes(root / CORE / name, checker)) if query_box else None
+        asked = enclosing_box(_boxes(root / CORE / name, checker)) if query_box else None
         queries.append(Query(name, root / CORE / name, asked, of_instance[instance], group=instance))
     notes = checker.notes()
     if len(queries) != _PUBLISHED_QUERIES:
@@ -182,11 +182,6 @@ def _boxes(image: Path, checker: BoxChecker) -> tuple[Box, ...]:
     if not boxes:
         raise BenchmarkError(f"{file}: holds no box. {_HOW_CORE}")
     return tuple(boxes)
-
-
-def _enclosing(boxes: Iterable[Box]) -> Box:
-    x0, y0, x1, y1 = zip(*boxes, strict=True)
-    return (min(x0), min(y0), max(x1), max(y1))
 
 
 def _mini_list(root: Path) -> Names:

@@ -11,7 +11,6 @@ disagree on 0- or 1-based indices and on the box format, so both are checked aga
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from patchwise.boxes import Box
+from patchwise.boxes import Box, enclosing_box
 from patchwise.errors import BenchmarkError, MissingExtra
 from patchwise.evaluation.datasets.base import Benchmark, Query
 from patchwise.evaluation.datasets.checks import (
@@ -218,7 +217,7 @@ def _ground_truth(query: str, image: str, lines: dict[str, tuple[Box, ...]]) -> 
     if _class(image)[0] != "INSTRE-M":
         return boxes
     if _class(query)[0] == "INSTRE-M":
-        return (_enclosing(boxes),)
+        return (enclosing_box(boxes),)
     letter = re.match(r"\d+([ab])", _class(query)[1])
     if letter is None:
         raise BenchmarkError(
@@ -228,16 +227,11 @@ def _ground_truth(query: str, image: str, lines: dict[str, tuple[Box, ...]]) -> 
     return (boxes["ab".index(letter[1])],)
 
 
-def _enclosing(boxes: Sequence[Box]) -> Box:
-    x0, y0, x1, y1 = zip(*boxes, strict=True)
-    return (min(x0), min(y0), max(x1), max(y1))
-
-
 def _check_query_boxes(root: Path, file: Path, truth: _Truth, lines: dict[str, tuple[Box, ...]]) -> tuple[str, ...]:
     """Boxes of queries lie in their images and agree with their text files; small disagreements become a note."""
     disagreeing, swapped = [], 0
     for name, box in zip(truth.queries, truth.boxes, strict=True):
-        known = (*lines[name], _enclosing(lines[name]))
+        known = (*lines[name], enclosing_box(lines[name]))
         if not any(_agree(box, line) for line in known):
             disagreeing.append(name)
             swapped += any(_agree(xyxy(box), line) for line in known)
