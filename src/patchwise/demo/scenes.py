@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from patchwise.boxes import Box
 from patchwise.errors import MissingExtra
 
-__all__ = ["Objects", "Scene", "load_photographs", "make_scenes", "random_piece"]
+__all__ = ["Objects", "Samples", "Scene", "load_photographs", "make_scenes", "random_piece"]
 
 SCENE_SIZE = (1024, 768)
 _CLUTTER = 5
@@ -37,6 +37,43 @@ class Objects:
     background: tuple[Image.Image, ...]
 
 
+@dataclass(frozen=True)
+class Samples:
+    """The sample photographs that scikit-image and scikit-learn install; none of them is downloaded.
+
+    `motorcycle` is the same photographed from two places.
+    """
+
+    motorcycle: tuple[Image.Image, Image.Image]
+    flower: Image.Image
+    china: Image.Image
+    data: Any  # skimage.data
+
+    @classmethod
+    def load(cls, purpose: str) -> Samples:
+        """Raises MissingExtra, which names `purpose`, where the packages are not installed."""
+        try:
+            from skimage import data
+            from sklearn.datasets import load_sample_image
+        except ImportError as error:
+            raise MissingExtra(purpose, "demo") from error
+        samples: Any = data  # not typed
+        left, right = (Image.fromarray(view) for view in samples.stereo_motorcycle()[:2])
+        flower, china = (Image.fromarray(load_sample_image(f"{name}.jpg")) for name in ("flower", "china"))
+        return cls((left, right), flower, china, samples)
+
+    def photo(self, name: str, box: tuple[int, int, int, int] | None = None) -> Image.Image:
+        """A sample of skimage.data as RGB, transparency on white, or the part of it inside `box`."""
+        pixels = np.asarray(getattr(self.data, name)())
+        if pixels.dtype != np.uint8:
+            pixels = (pixels.astype(np.float64) * 255 / pixels.max()).astype(np.uint8)
+        picture = Image.fromarray(pixels)
+        if picture.mode == "RGBA":
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        picture = picture.convert("RGB")
+        return picture.crop(box) if box else picture
+
+
 def load_photographs() -> Objects:
     """The photographs of scikit-image and scikit-learn, cropped to the object where that is a part of them.
 
@@ -45,20 +82,9 @@ def load_photographs() -> Objects:
     Raises:
         MissingExtra: the packages are not installed.
     """
-    try:
-        from skimage import data
-        from sklearn.datasets import load_sample_image
-    except ImportError as error:
-        raise MissingExtra("the demo", "demo") from error
-
-    samples: Any = data  # scikit-image is not typed
-
-    def photo(name: str, box: tuple[int, int, int, int] | None = None) -> Image.Image:
-        pixels = Image.fromarray(getattr(samples, name)()).convert("RGB")
-        return pixels.crop(box) if box else pixels
-
-    left, right = (Image.fromarray(view) for view in samples.stereo_motorcycle()[:2])
-    flower, china = (Image.fromarray(load_sample_image(f"{name}.jpg")) for name in ("flower", "china"))
+    samples = Samples.load("the demo")
+    photo, flower, china = samples.photo, samples.flower, samples.china
+    left, right = samples.motorcycle
     queries = {
         "astronaut": photo("astronaut", (100, 0, 380, 300)),
         "cat": photo("chelsea", (90, 10, 390, 290)),

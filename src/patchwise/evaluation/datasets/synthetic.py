@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from patchwise.caches import cache_folder
-from patchwise.errors import BenchmarkError, MissingExtra, UsageError
+from patchwise.errors import BenchmarkError, UsageError
 from patchwise.evaluation.datasets.base import Benchmark, Query
 from patchwise.evaluation.datasets.checks import few
 
@@ -63,27 +63,13 @@ def load_photographs() -> SyntheticPhotographs:
     Raises:
         MissingExtra: the packages are not installed.
     """
-    try:
-        from skimage import data
-        from sklearn.datasets import load_sample_image
-    except ImportError as error:
-        raise MissingExtra("the synthetic benchmark", "demo") from error
     from PIL import Image
 
-    samples: Any = data  # scikit-image is not typed
+    from patchwise.demo.scenes import Samples
 
-    def photo(name: str, box: tuple[int, int, int, int] | None = None) -> Image.Image:
-        pixels = np.asarray(getattr(samples, name)())
-        if pixels.dtype != np.uint8:
-            pixels = (pixels.astype(np.float64) * 255 / pixels.max()).astype(np.uint8)
-        picture = Image.fromarray(pixels)
-        if picture.mode == "RGBA":
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        picture = picture.convert("RGB")
-        return picture.crop(box) if box else picture
-
-    left, right = (Image.fromarray(view) for view in samples.stereo_motorcycle()[:2])
-    flower, china = (Image.fromarray(load_sample_image(f"{name}.jpg")) for name in ("flower", "china"))
+    samples = Samples.load("the synthetic benchmark")
+    photo, flower, china = samples.photo, samples.flower, samples.china
+    left, right = samples.motorcycle
     asked = {
         "astronaut": photo("astronaut", (150, 0, 310, 210)),
         "cat": photo("chelsea", (90, 10, 390, 290)),
