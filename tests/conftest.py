@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from patchwise.encoders.whitening import normalised
+from patchwise.images import SQUARE
 
 
 class FakeEncoder:
@@ -23,6 +24,7 @@ class FakeEncoder:
     dimension = 48
     input_size = 16
     resampling = "bilinear"
+    fit = SQUARE
     batch_size = 8
     weights_sha256 = "0" * 64
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from patchwise._version import __version__
 from patchwise.boxes import Box
-from patchwise.encoders import Encoder, encoder_record, load_backbone, load_encoder
+from patchwise.encoders import Encoder, encoder_record, load_backbone, load_encoder, same_encoder
 from patchwise.errors import (
     GalleryExists,
     GalleryMismatch,
@@ -25,7 +25,7 @@ from patchwise.errors import (
     PatchwiseError,
     UsageError,
 )
-from patchwise.images import DEFAULT_MAX_PIXELS
+from patchwise.images import DEFAULT_MAX_PIXELS, SQUARE
 from patchwise.indexing import (
     IndexProgress,
     IndexReport,
@@ -62,8 +62,15 @@ class QueryResult:
 class Gallery:
     """An open gallery; use `Gallery.create`, `Gallery.open` or `Gallery.open_or_create`."""
 
-    def __init__(self, store: Store, encoder: Encoder | None = None, strategy: RegionStrategy | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        encoder: Encoder | None = None,
+        strategy: RegionStrategy | None = None,
+        device: str = "auto",
+    ) -> None:
         self._store = store
+        self._device = device
         self._given_strategy = strategy
         self._given_encoder = encoder
         self._lock = threading.RLock()
@@ -77,14 +84,16 @@ class Gallery:
         encoder: str | Encoder = "builtin",
         regions: str | RegionStrategy = "pyramid:3",
         whitening: str = "shipped",
+        device: str = "auto",
     ) -> Gallery:
         """Make an empty gallery.
 
         Args:
             path: directory to make.
-            encoder: an id that `patchwise.encoders.load_encoder` knows, or an encoder of your own.
+            encoder: a name that `patchwise.encoders.load_encoder` reads, or an encoder of your own.
             regions: region strategy, such as "pyramid:3" or "whole", or a strategy of your own.
             whitening: "shipped" is fixed; "gallery" is learned from the first pictures added.
+            device: where the encoder runs: "auto", "cpu", "cuda", "cuda:1" or "mps".
 
         Raises:
             GalleryExists: something is there already.
@@ -96,14 +105,17 @@ class Gallery:
         if whitening == "gallery":
             if not isinstance(encoder, str):
                 raise UsageError("whitening 'gallery' needs an encoder given by its id")
-            record = encoder_record(load_backbone(encoder)[0])
-            record["dimension"], record["weights_sha256"] = _WHITENED_DIMENSION, "not learned yet"
+            record = encoder_record(load_backbone(encoder, device)[0])
+            record["dimension"] = min(_WHITENED_DIMENSION, int(record["dimension"]))
+            record["weights_sha256"] = "not learned yet"
+            given = None
         else:
-            record = encoder_record(load_encoder(encoder) if isinstance(encoder, str) else encoder)
+            given = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
+            record = encoder_record(given)
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         manifest = Manifest(record, strategy.name, whitening, created, __version__)
         store = Store.create(Path(path), manifest)
-        return cls(store, None if isinstance(encoder, str) else encoder, None if isinstance(regions, str) else regions)
+        return cls(store, given, None if isinstance(regions, str) else regions, device)
 
     @classmethod
     def open(
@@ -112,6 +124,7 @@ class Gallery:
         *,
         encoder: Encoder | None = None,
         regions: RegionStrategy | None = None,
+        device: str = "auto",
     ) -> Gallery:
         """Open a gallery; an encoder or region strategy of your own, if it was made with one, must be given again.
 
@@ -125,7 +138,7 @@ class Gallery:
                 f"{path}: made with regions {store.manifest.regions!r}, not {regions.name!r}; vectors of two kinds "
                 "cannot be mixed"
             )
-        return cls(store, encoder, regions)
+        return cls(store, encoder, regions, device)
 
     @classmethod
     def open_or_create(
@@ -135,6 +148,7 @@ class Gallery:
         encoder: str | None = None,
         regions: str | None = None,
         whitening: str | None = None,
+        device: str = "auto",
     ) -> Gallery:
         """Open a gallery, or make one where there is none; arguments left out take what is there, or the default.
 
@@ -145,13 +159,13 @@ class Gallery:
         wanted = {"encoder": encoder, "regions": regions, "whitening": whitening}
         given = {name: value for name, value in wanted.items() if value is not None}
         try:
-            gallery = cls.open(folder)
+            gallery = cls.open(folder, device=device)
         except GalleryNotFound:
             try:
-                return cls.create(folder, **given)
+                return cls.create(folder, **given, device=device)
             except GalleryExists as exists:
                 try:
-                    gallery = cls.open(folder)  # another process was quicker
+                    gallery = cls.open(folder, device=device)  # another process was quicker
                 except GalleryNotFound:
                     raise exists from None
         manifest = gallery._store.manifest
@@ -162,6 +176,8 @@ class Gallery:
         }
         if regions is not None:
             given["regions"] = parse_regions(regions).name
+        if encoder not in (None, actual["encoder"]) and same_encoder(str(encoder), actual["encoder"]):
+            del given["encoder"]
         for name, value in given.items():
             if value != actual[name]:
                 gallery.close()
@@ -206,11 +222,14 @@ class Gallery:
             GalleryMismatch: it is not the one that the gallery was made with.
         """
         manifest = self._store.manifest
-        encoder = self._given_encoder or load_encoder(str(manifest.encoder["id"]), own_whitening(self._store))
+        encoder = self._given_encoder or load_encoder(
+            str(manifest.encoder["id"]), own_whitening(self._store), self._device
+        )
+        kept = {"fit": str(SQUARE), **manifest.encoder}  # galleries of the first version knew no other
         for key, value in encoder_record(encoder).items():
-            if manifest.encoder.get(key) != value:
+            if kept.get(key) != value:
                 raise GalleryMismatch(
-                    f"{self.path}: made with another encoder: {key} was {manifest.encoder.get(key)!r}, now "
+                    f"{self.path}: made with another encoder: {key} was {kept.get(key)!r}, now "
                     f"{value!r} ({encoder.id}). Install patchwise {manifest.patchwise}, with which it was made, or "
                     "index into a new gallery with --gallery"
                 )
@@ -254,7 +273,7 @@ class Gallery:
 
     def _add(self, found: Walk, max_pixels: int, progress: Callable[[IndexProgress], None] | None) -> IndexReport:
         with self._store.writer() as writer:
-            adopt_whitening(self._store, self.strategy, found, max_pixels=max_pixels)
+            adopt_whitening(self._store, self.strategy, found, max_pixels=max_pixels, device=self._device)
             return index_paths(
                 writer, lambda: self.encoder, self.strategy, found, max_pixels=max_pixels, progress=progress
             )

@@ -11,10 +11,10 @@ from PIL import Image
 
 from patchwise.encoders import (
     Encoder,
-    Whitened,
+    Projected,
     Whitening,
     builtin,
-    encoder_ids,
+    encoder_families,
     encoder_record,
     load_backbone,
     load_encoder,
@@ -45,7 +45,7 @@ def vectors(encoder: Encoder, pixels: np.ndarray) -> np.ndarray:
 
 
 def test_it_is_known_by_its_id() -> None:
-    assert "builtin" in encoder_ids()
+    assert "builtin" in encoder_families()
 
 
 def test_unit_vectors_of_256(encoder: Encoder, vectors: np.ndarray) -> None:
@@ -123,7 +123,7 @@ def test_the_record_tells_encoders_apart(encoder: Encoder) -> None:
     assert encoder_record(backbone)["weights_sha256"] != record["weights_sha256"]
     own = Whitening(np.zeros(backbone.dimension, np.float32), np.eye(backbone.dimension, 5, dtype=np.float32))
     adapted = load_encoder("builtin", own)
-    assert isinstance(adapted, Whitened)
+    assert isinstance(adapted, Projected)
     assert adapted.dimension == 5
     assert prior is not None
     assert encoder_record(adapted)["weights_sha256"] != record["weights_sha256"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import FakeEncoder
-from patchwise.encoders import Whitened, Whitening, encoder_record
+from patchwise.encoders import Whitening, encoder_record, projected
 from patchwise.encoders.whitening import normalised
 from patchwise.errors import EncoderError
 
@@ -187,10 +187,10 @@ def test_a_whitened_encoder(fake_encoder: FakeEncoder) -> None:
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
     whitening = Whitening.learn(fake_encoder.encode(pixels), 10)
-    encoder = Whitened(fake_encoder, whitening)
+    encoder = projected(fake_encoder, whitening)
     np.testing.assert_array_equal(encoder.encode(pixels), whitening.apply(fake_encoder.encode(pixels)))
     record = encoder_record(encoder)
     assert record == {**encoder_record(fake_encoder), "dimension": 10, "weights_sha256": record["weights_sha256"]}
     assert encoder.batch_size == fake_encoder.batch_size
-    other = Whitened(fake_encoder, Whitening(whitening.mean + 1, whitening.projection))
+    other = projected(fake_encoder, Whitening(whitening.mean + 1, whitening.projection))
     assert len({encoder.weights_sha256, other.weights_sha256, fake_encoder.weights_sha256}) == 3

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -24,7 +25,7 @@ Picture = Callable[..., Image.Image]
 
 @pytest.fixture(autouse=True)
 def registered(fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry._LOADERS, "fake", lambda: registry._Shipped(fake_encoder))
+    monkeypatch.setattr(registry, "_plugged_in", lambda: {"fake": SimpleNamespace(load=lambda: lambda _: fake_encoder)})
 
 
 @pytest.fixture

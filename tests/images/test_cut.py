@@ -39,7 +39,11 @@ def test_small_regions_are_those_of_pillow(box: tuple[int, int, int, int], resam
 
 
 def test_resampling_names_pillows_filters() -> None:
-    assert dict(RESAMPLING) == {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    assert dict(RESAMPLING) == {
+        "bilinear": Image.Resampling.BILINEAR,
+        "bicubic": Image.Resampling.BICUBIC,
+        "lanczos": Image.Resampling.LANCZOS,
+    }
     with pytest.raises(KeyError):
         cut_regions(whole(SMALL), np.array([[0, 0, 4, 4]]), 8, "nearest")
 

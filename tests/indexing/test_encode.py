@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from patchwise.errors import EncoderError
+from patchwise.images import SQUARE
 from patchwise.indexing.encode import BatchEncoder, encode_checked, encode_picture
 from patchwise.indexing.prepare import Prepared
 from patchwise.regions import Regions
@@ -26,6 +27,7 @@ class Spy:
     dimension = 3
     input_size = 2
     resampling = "bilinear"
+    fit = SQUARE
     weights_sha256 = "0"
 
     def __init__(self, batch_size: int) -> None:

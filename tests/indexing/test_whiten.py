@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ Picture = Callable[..., Image.Image]
 @pytest.fixture(autouse=True)
 def registered(fake_encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake encoder by its id, and a whitening small enough for six pictures."""
-    monkeypatch.setitem(registry._LOADERS, "fake", lambda: registry._Shipped(fake_encoder))
+    monkeypatch.setattr(registry, "_plugged_in", lambda: {"fake": SimpleNamespace(load=lambda: lambda _: fake_encoder)})
     monkeypatch.setattr("patchwise.gallery._WHITENED_DIMENSION", DIMENSION)
 
 

@@ -1,17 +1,35 @@
-"""What a region looks like: frozen backbones behind one protocol, and the whitening of their vectors."""
+"""What a region looks like: frozen backbones behind one protocol, and linear maps of their vectors."""
 
-from patchwise.encoders.base import Encoder, encoder_record
-from patchwise.encoders.registry import encoder_ids, load_backbone, load_encoder
-from patchwise.encoders.whitening import Whitened, Whitening
+from patchwise.encoders.base import DenseEncoder, Encoder, TextEncoder, encoder_record
+from patchwise.encoders.linear import LinearAdaptation
+from patchwise.encoders.projection import Projected, Projection, projected
+from patchwise.encoders.registry import (
+    canonical_id,
+    encoder_families,
+    load_backbone,
+    load_encoder,
+    same_encoder,
+)
+from patchwise.encoders.spec import EncoderOptions, EncoderSpec
+from patchwise.encoders.whitening import Whitening
 from patchwise.encoders.whitening_prior import WhiteningPrior
 
 __all__ = [
+    "DenseEncoder",
     "Encoder",
-    "Whitened",
+    "EncoderOptions",
+    "EncoderSpec",
+    "LinearAdaptation",
+    "Projected",
+    "Projection",
+    "TextEncoder",
     "Whitening",
     "WhiteningPrior",
-    "encoder_ids",
+    "canonical_id",
+    "encoder_families",
     "encoder_record",
     "load_backbone",
     "load_encoder",
+    "projected",
+    "same_encoder",
 ]

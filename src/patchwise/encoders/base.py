@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Encoder", "encoder_record"]
+from patchwise.images import Fit
+
+__all__ = ["DenseEncoder", "Encoder", "TextEncoder", "encoder_record"]
 
 
 class Encoder(Protocol):
@@ -34,6 +37,11 @@ class Encoder(Protocol):
         ...
 
     @property
+    def fit(self) -> Fit:
+        """How regions that are not square become so."""
+        ...
+
+    @property
     def batch_size(self) -> int:
         """How many regions a call takes best."""
         ...
@@ -48,6 +56,42 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class TextEncoder(Encoder, Protocol):
+    """An encoder that puts texts where it puts pictures of what they describe."""
+
+    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Encode N texts to (N, dimension) float32 of unit length."""
+        ...
+
+
+@runtime_checkable
+class DenseEncoder(Encoder, Protocol):
+    """An encoder that looks at an image of the gallery once, and pools the vectors of its regions from that.
+
+    Queries are encoded by `encode`, as for any other encoder.
+    """
+
+    @property
+    def picture_size(self) -> int:
+        """Side in pixels of the square that a whole image is stretched to."""
+        ...
+
+    @property
+    def picture_batch_size(self) -> int:
+        """How many images a call takes best."""
+        ...
+
+    def encode_regions(
+        self, pictures: npt.NDArray[np.uint8], boxes_rel: Sequence[npt.NDArray[np.float32]]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Encode regions of (N, picture_size, picture_size, 3) uint8 RGB images.
+
+        `boxes_rel` holds for each image (R, 4) xyxy in [0, 1]; returns for each (R, dimension) float32 of unit length.
+        """
+        ...
+
+
 def encoder_record(encoder: Encoder) -> dict[str, str | int]:
     """What a gallery's manifest keeps of its encoder; two records agree when vectors can be compared."""
     return {
@@ -56,4 +100,5 @@ def encoder_record(encoder: Encoder) -> dict[str, str | int]:
         "dimension": encoder.dimension,
         "input_size": encoder.input_size,
         "resampling": encoder.resampling,
+        "fit": str(encoder.fit),
     }

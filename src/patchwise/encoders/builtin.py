@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from patchwise.encoders.registry import Shipped
 from patchwise.encoders.sessions import single_threaded_session
+from patchwise.encoders.spec import EncoderSpec
 from patchwise.encoders.whitening import Whitening
 from patchwise.encoders.whitening_prior import WhiteningPrior
 from patchwise.errors import EncoderError
+from patchwise.images import SQUARE
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["BuiltinBackbone", "shipped_prior", "shipped_whitening"]
+__all__ = ["BuiltinBackbone", "load", "shipped_prior", "shipped_whitening"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _NETWORK = _WEIGHTS / "efficientnet_lite0.onnx"
@@ -34,12 +37,13 @@ class BuiltinBackbone:
     synchronising every layer.
     """
 
-    id = "builtin"
     input_size = 224
     resampling = "bilinear"
+    fit = SQUARE
     batch_size = 120
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, id: str = "builtin") -> None:
+        self.id = id
         self._threads = threads or _available_cores()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="patchwise-encode")
 
@@ -63,6 +67,14 @@ class BuiltinBackbone:
         slices = [pixels[start : start + _SLICE] for start in range(0, len(pixels), _SLICE)]
         parts = list(self._pool.map(lambda part: session.run(None, {"pixels": part})[0], slices))
         return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
+
+
+def load(spec: EncoderSpec) -> Shipped:
+    """The `builtin` family, which has one member."""
+    if spec.reference:
+        raise EncoderError(f"encoder {spec}: builtin stands alone; leave out {spec.reference!r}")
+    spec.allow(())
+    return Shipped(BuiltinBackbone(id=str(spec)), shipped_whitening, shipped_prior)
 
 
 def shipped_whitening() -> Whitening:

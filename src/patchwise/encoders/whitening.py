@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from patchwise.encoders.base import Encoder
 from patchwise.encoders.sessions import single_threaded_session
 from patchwise.errors import EncoderError
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Whitened", "Whitening", "normalised", "principal_axes", "sphere"]
+__all__ = ["Whitening", "normalised", "principal_axes", "sphere"]
 
 _PRODUCT = Path(__file__).parent / "weights" / "whiten.onnx"  # made by scripts/export_builtin_encoder.py
 
@@ -75,6 +74,10 @@ class Whitening:
 
     mean: npt.NDArray[np.float32]
     projection: npt.NDArray[np.float32]
+
+    @property
+    def dimension(self) -> int:
+        return int(self.projection.shape[1])
 
     def apply(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Whiten (N, D) to (N, dimension) float32 of unit length."""
@@ -133,38 +136,3 @@ class Whitening:
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise EncoderError(f"{path}: not a whitening file ({error})") from error
         return cls(mean, projection)
-
-
-@dataclass(frozen=True)
-class Whitened:
-    """An encoder whose vectors are those of `backbone`, whitened."""
-
-    backbone: Encoder
-    whitening: Whitening
-
-    @property
-    def id(self) -> str:
-        return self.backbone.id
-
-    @property
-    def dimension(self) -> int:
-        return int(self.whitening.projection.shape[1])
-
-    @property
-    def input_size(self) -> int:
-        return self.backbone.input_size
-
-    @property
-    def resampling(self) -> str:
-        return self.backbone.resampling
-
-    @property
-    def batch_size(self) -> int:
-        return self.backbone.batch_size
-
-    @cached_property
-    def weights_sha256(self) -> str:
-        return hashlib.sha256((self.backbone.weights_sha256 + self.whitening.sha256).encode()).hexdigest()
-
-    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return self.whitening.apply(self.backbone.encode(pixels))

@@ -1,13 +1,15 @@
 """How pixels come in: decoding files, and cutting regions to the size an encoder takes."""
 
 from patchwise.images.archive import read_bytes, split_tar_path, stat_image, tar_index
-from patchwise.images.cut import RESAMPLING, cut_regions
+from patchwise.images.cut import RESAMPLING, SQUARE, Fit, cut_regions
 from patchwise.images.decode import DEFAULT_MAX_PIXELS, Picture, fetch_url, read_picture
 from patchwise.images.formats import image_suffixes
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "RESAMPLING",
+    "SQUARE",
+    "Fit",
     "Picture",
     "cut_regions",
     "fetch_url",

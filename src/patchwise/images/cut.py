@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -11,10 +12,14 @@ from PIL import Image
 
 from patchwise.images.decode import Picture
 
-__all__ = ["RESAMPLING", "cut_regions", "shrink_factor"]
+__all__ = ["RESAMPLING", "SQUARE", "Fit", "cut_regions", "shrink_factor"]
 
 RESAMPLING: Mapping[str, Image.Resampling] = MappingProxyType(
-    {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    {
+        "bilinear": Image.Resampling.BILINEAR,
+        "bicubic": Image.Resampling.BICUBIC,
+        "lanczos": Image.Resampling.LANCZOS,
+    }
 )
 
 # Margins over the pixels that a region needs per side, below which vectors begin to move (benchmarks/cutting.py):
@@ -23,15 +28,65 @@ REDUCING_GAP = 1.5
 DECODING_GAP = 1.1
 
 
-def shrink_factor(finest_side: float, input_size: int) -> float:
+@dataclass(frozen=True)
+class Fit:
+    """How a region becomes a square of the encoder's input size.
+
+    "square" stretches it (the paper's way). "pad" keeps its aspect: the longer side fills the square, the region lies
+    in the middle of the colour `fill` (ILIAS's way). "crop" keeps its aspect: the shorter side becomes `short_side`
+    pixels, and the middle is cut out (what many backbones were trained with); where the middle lies between two pixels,
+    transformers takes the lower one, torchvision (`to_even`) the even one.
+    """
+
+    kind: str = "square"
+    fill: tuple[int, int, int] = (0, 0, 0)
+    short_side: int = 0
+    to_even: bool = False
+
+    def __str__(self) -> str:
+        if self.kind == "pad":
+            return "pad:" + "/".join(map(str, self.fill))
+        if self.kind == "crop":
+            return f"crop:{self.short_side}" + (":even" if self.to_even else "")
+        return self.kind
+
+    def shorter_side(self, input_size: int) -> int:
+        """What the shorter side of a region becomes at most, in pixels."""
+        return self.short_side if self.kind == "crop" else input_size
+
+    def apply(self, region: Image.Image, input_size: int, resampling: Image.Resampling) -> Image.Image:
+        """Resize an RGB region to (input_size, input_size)."""
+        width, height = region.size
+        if self.kind == "pad":
+            longer = max(width, height)
+            size = (max(input_size * width // longer, 1), max(input_size * height // longer, 1))
+            square = Image.new("RGB", (input_size, input_size), self.fill)
+            square.paste(region.resize(size, resampling), ((input_size - size[0]) // 2, (input_size - size[1]) // 2))
+            return square
+        if self.kind == "crop":
+            shorter = min(width, height)
+            size = (self.short_side * width // shorter, self.short_side * height // shorter)
+            left, top = (round((side - input_size) / 2) if self.to_even else (side - input_size) // 2 for side in size)
+            return region.resize(size, resampling).crop((left, top, left + input_size, top + input_size))
+        return region.resize((input_size, input_size), resampling)
+
+
+SQUARE = Fit()
+
+
+def shrink_factor(finest_side: float, input_size: int, fit: Fit = SQUARE) -> float:
     """How much an image may be reduced while regions of side `finest_side` keep enough pixels for `input_size`."""
-    return max(finest_side / (input_size * DECODING_GAP), 1.0)
+    return max(finest_side / (fit.shorter_side(input_size) * DECODING_GAP), 1.0)
 
 
 def cut_regions(
-    picture: Picture, boxes: npt.NDArray[np.floating], input_size: int, resampling: str = "bilinear"
+    picture: Picture,
+    boxes: npt.NDArray[np.floating],
+    input_size: int,
+    resampling: str = "bilinear",
+    fit: Fit = SQUARE,
 ) -> npt.NDArray[np.uint8]:
-    """Crop each box and resize it to a square, aspect not kept (method of the paper).
+    """Crop each box and resize it to a square.
 
     Large regions are resized from a copy of the picture halved beforehand, which costs a fraction of the time.
 
@@ -39,7 +94,8 @@ def cut_regions(
         picture: the decoded image.
         boxes: (N, 4) xyxy in pixels of the upright original.
         input_size: side of the square output in pixels.
-        resampling: "bilinear" or "bicubic", both with Pillow's antialiasing.
+        resampling: a key of `RESAMPLING`, with Pillow's antialiasing.
+        fit: how regions that are not square become so; by default their aspect is not kept (method of the paper).
 
     Returns:
         (N, input_size, input_size, 3) uint8 RGB.
@@ -48,19 +104,19 @@ def cut_regions(
     halvings = [picture.pixels]
     cuts = np.empty((len(boxes), input_size, input_size, 3), dtype=np.uint8)
     for index, box in enumerate(boxes):
-        depth = _halvings_allowed(box, picture, input_size)
+        depth = _halvings_allowed(box, picture, fit.shorter_side(input_size))
         while len(halvings) <= depth:
             halvings.append(halvings[-1].reduce(2))
         source = halvings[depth]
         crop = source.crop(_whole_pixels(box, picture.size, source.size))
-        cuts[index] = np.asarray(crop.resize((input_size, input_size), filter_))
+        cuts[index] = np.asarray(fit.apply(crop, input_size, filter_))
     return cuts
 
 
-def _halvings_allowed(box: npt.NDArray[np.floating], picture: Picture, input_size: int) -> int:
+def _halvings_allowed(box: npt.NDArray[np.floating], picture: Picture, target_side: int) -> int:
     scale_x, scale_y = picture.pixels.width / picture.size[0], picture.pixels.height / picture.size[1]
     side = min((box[2] - box[0]) * scale_x, (box[3] - box[1]) * scale_y)
-    return max(int(np.log2(max(side / (input_size * REDUCING_GAP), 1.0))), 0)
+    return max(int(np.log2(max(side / (target_side * REDUCING_GAP), 1.0))), 0)
 
 
 def _whole_pixels(

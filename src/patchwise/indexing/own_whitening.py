@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from patchwise.encoders import Whitened, Whitening, encoder_record, load_backbone
+from patchwise.encoders import Whitening, encoder_record, load_backbone, projected
 from patchwise.errors import EncoderError, GalleryDamaged
 from patchwise.indexing.walk import Walk
 from patchwise.indexing.whiten import learn_whitening
@@ -30,7 +30,7 @@ def own_whitening(store: Store) -> Whitening | None:
     return Whitening.load(store.folder / _FILE)
 
 
-def adopt_whitening(store: Store, strategy: RegionStrategy, found: Walk, *, max_pixels: int) -> None:
+def adopt_whitening(store: Store, strategy: RegionStrategy, found: Walk, *, max_pixels: int, device: str) -> None:
     """Learn the whitening from the first pictures that are added to a gallery that wants its own.
 
     Raises:
@@ -40,11 +40,11 @@ def adopt_whitening(store: Store, strategy: RegionStrategy, found: Walk, *, max_
     if not found.files or not _must_learn(store):
         return
     manifest = store.manifest
-    backbone, prior = load_backbone(str(manifest.encoder["id"]))
+    backbone, prior = load_backbone(str(manifest.encoder["id"]), device)
     whitening = learn_whitening(backbone, prior, strategy, found, manifest.dimension, max_pixels=max_pixels)
     temporary = store.folder / f"{_FILE}.new"
     whitening.save(temporary)
-    adopted = Manifest(**{**asdict(manifest), "encoder": encoder_record(Whitened(backbone, whitening))})
+    adopted = Manifest(**{**asdict(manifest), "encoder": encoder_record(projected(backbone, whitening))})
     adopted.write(store.folder)
     temporary.replace(store.folder / _FILE)
     store.manifest = adopted

@@ -63,9 +63,9 @@ def cut_picture(
     """
 
     def shrink(size: tuple[int, int]) -> float:
-        return shrink_factor(strategy.finest_side(View(size, name)), encoder.input_size)
+        return shrink_factor(strategy.finest_side(View(size, name)), encoder.input_size, encoder.fit)
 
     picture = read_picture(source, name=name, max_pixels=max_pixels, shrink=shrink)
     regions = strategy.regions(View(picture.size, name, picture.pixels))
-    crops = cut_regions(picture, regions.boxes, encoder.input_size, encoder.resampling)
+    crops = cut_regions(picture, regions.boxes, encoder.input_size, encoder.resampling, encoder.fit)
     return Prepared(picture.size, regions, crops)

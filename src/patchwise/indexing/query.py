@@ -73,7 +73,7 @@ def _crop(
 ) -> npt.NDArray[np.uint8]:
     picture = open_query(source, fetch=fetch, max_pixels=max_pixels)
     inside = (0.0, 0.0, *map(float, picture.size)) if box is None else query_box(box, picture.size)
-    return cut_regions(picture, np.array([inside]), encoder.input_size, encoder.resampling)
+    return cut_regions(picture, np.array([inside]), encoder.input_size, encoder.resampling, encoder.fit)
 
 
 def open_query(source: QuerySource, *, fetch: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:

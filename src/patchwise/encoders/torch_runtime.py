@@ -1,0 +1,236 @@
+"""Running torch networks: device, precision, batches that fit in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.encoders.preprocessing import Preprocessing
+from patchwise.encoders.spec import EncoderSpec
+from patchwise.errors import EncoderError, MissingExtra
+from patchwise.images import Fit
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Network", "TorchEncoder", "import_torch", "torch_encoder", "weights_digest"]
+
+_CPU_BATCH = 16
+_MAX_BATCH = 512
+_MEMORY_SHARE = 0.5  # of what is free on the device: activations of the next call, and what others take meanwhile
+_READ_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Network:
+    """A loaded network in evaluation mode; its functions take and give tensors on the device of `module`.
+
+    Args:
+        module: everything that has to move to the device.
+        features: normalised pixels (N, 3, S, S) to vectors (N, D), not yet of unit length.
+        tokens: the same pixels to patch tokens (N, rows, columns, D), where the network has any.
+        texts: N texts to vectors (N, D), where it reads any.
+    """
+
+    module: torch.nn.Module
+    features: Callable[[torch.Tensor], torch.Tensor]
+    tokens: Callable[[torch.Tensor], torch.Tensor] | None = None
+    texts: Callable[[Sequence[str]], torch.Tensor] | None = None
+
+
+class TorchEncoder:
+    """A torch network as an encoder.
+
+    Raises:
+        EncoderError: the device or precision cannot be had, or the network does not take the input size.
+    """
+
+    def __init__(self, spec: EncoderSpec, network: Network, preprocessing: Preprocessing, weights_sha256: str) -> None:
+        self.id = str(spec)
+        self.weights_sha256 = weights_sha256
+        self.preprocessing = preprocessing
+        self.input_size, self.resampling = preprocessing.size, preprocessing.resampling
+        self.fit: Fit = preprocessing.fit
+        self.device = _device(spec)
+        self.dtype = _dtype(spec, self.device)
+        self._network = network
+        self._mean, self._scale = self._placed(preprocessing.mean), self._placed(preprocessing.std)
+        network.module.eval().requires_grad_(False).to(self.device, self.dtype)
+        self.dimension = self._try_out()
+
+    @cached_property
+    def batch_size(self) -> int:
+        """As many regions as the memory of the device takes; later halved where that was too many."""
+        if self.device.type != "cuda":
+            return _CPU_BATCH
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        self._forward(self._network.features, np.zeros((8, self.input_size, self.input_size, 3), dtype=np.uint8))
+        per_region = max((torch.cuda.max_memory_allocated(self.device) - before) / 8, 1.0)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return int(2 ** np.floor(np.log2(np.clip(free * _MEMORY_SHARE / per_region, 1, _MAX_BATCH))))
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return self._in_batches(self._network.features, pixels)
+
+    def _in_batches(
+        self, function: Callable[[torch.Tensor], torch.Tensor], pixels: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32]:
+        vectors = np.empty((len(pixels), self.dimension), dtype=np.float32)
+        first = 0
+        while first < len(pixels):
+            batch = pixels[first : first + self.batch_size]
+            try:
+                vectors[first : first + len(batch)] = self._forward(function, batch)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one
+                if not _out_of_memory(error):
+                    raise
+                self.batch_size = self._halved(len(batch))
+            else:
+                first += len(batch)
+        return vectors
+
+    def _halved(self, failed: int) -> int:
+        import torch
+
+        if failed == 1:
+            raise EncoderError(
+                f"encoder {self.id}: the memory of {self.device} does not hold one region; free some, use a smaller "
+                "encoder or input size, or --device cpu"
+            )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return max(failed // 2, 1)
+
+    def _forward(
+        self, function: Callable[[torch.Tensor], torch.Tensor], pixels: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode():
+            return _unit(function(self.normalised(pixels)))
+
+    def normalised(self, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """(N, S, S, 3) uint8 RGB as the network's input: (N, 3, S, S) on its device, in its precision."""
+        import torch
+
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels))
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        channels = tensor.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        return ((channels * self.preprocessing.rescale - self._mean) / self._scale).to(self.dtype)
+
+    def _placed(self, values: Sequence[float]) -> torch.Tensor:
+        import torch
+
+        return torch.tensor(values, dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
+
+    def _try_out(self) -> int:
+        size = self.input_size
+        try:
+            found = self._forward(self._network.features, np.zeros((1, size, size, 3), dtype=np.uint8))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise EncoderError(f"encoder {self.id}: does not take pictures of {size} x {size} ({error})") from error
+        if found.ndim != 2:
+            raise EncoderError(f"encoder {self.id}: gives {found.shape[1:]} for a region instead of one vector")
+        return int(found.shape[1])
+
+
+class TorchTextEncoder(TorchEncoder):
+    """A torch network that reads texts as well."""
+
+    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        import torch
+
+        read = self._network.texts
+        if read is None:
+            raise EncoderError(f"encoder {self.id}: reads no texts")
+        if not texts:
+            return np.empty((0, self.dimension), dtype=np.float32)
+        with torch.inference_mode():
+            return _unit(read(list(texts)))
+
+
+def torch_encoder(
+    spec: EncoderSpec, network: Network, preprocessing: Preprocessing, weights_sha256: str
+) -> TorchEncoder:
+    """The encoder that a spec asks for: one pass per region or per image, with texts where the network reads them.
+
+    `preprocessing` is the model's own; the options of `spec` are applied here.
+
+    Raises:
+        EncoderError: an option cannot be honoured.
+    """
+    kind: Any = TorchTextEncoder if network.texts is not None else TorchEncoder
+    encoder: TorchEncoder = kind(spec, network, preprocessing.asked(spec.options), weights_sha256)
+    return encoder
+
+
+def weights_digest(files: Iterable[Path], *more: bytes) -> str:
+    """SHA-256 over files of weights and what else decides the vectors, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(_READ_BYTES):
+                digest.update(block)
+    for part in more:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def import_torch(spec: EncoderSpec) -> Any:
+    """The torch package.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra(f"encoder {spec}", "torch") from error
+    return torch
+
+
+def _device(spec: EncoderSpec) -> torch.device:
+    import torch
+
+    if spec.device == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(spec.device)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise EncoderError(f"device {spec.device!r}: cannot be used ({reason}); try auto or cpu") from error
+    return device
+
+
+def _dtype(spec: EncoderSpec, device: torch.device) -> torch.dtype:
+    import torch
+
+    # Half precision is twice as fast on a GPU, and vectors are stored in it anyway.
+    asked = spec.options.precision or ("fp16" if device.type == "cuda" else "fp32")
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[asked]
+
+
+def _unit(vectors: torch.Tensor) -> npt.NDArray[np.float32]:
+    import torch
+
+    unit: npt.NDArray[np.float32] = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
+    return unit
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "can't allocate" in str(error)
