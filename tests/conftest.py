@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,11 @@ from PIL import Image
 
 from patchwise.encoders.whitening import normalised
 from patchwise.images import SQUARE
+
+# For these tests, and for the processes that they start.
+_SHIM = Path(__file__).parent / "shim"
+runpy.run_path(str(_SHIM / "sitecustomize.py"))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_SHIM), os.environ.get("PYTHONPATH")]))
 
 
 class FakeEncoder:
