@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import make_picture
-from patchwise.images import RESAMPLING, Picture, cut_regions
+from patchwise.images import RESAMPLING, SQUARE, Fit, Picture, cut_regions
 from patchwise.images.cut import DECODING_GAP, REDUCING_GAP, shrink_factor
 from patchwise.regions import Pyramid, View
 
@@ -149,3 +149,73 @@ def test_shrink_factor_leaves_the_smallest_side_its_margin(
 def test_margins_never_take_pixels_away() -> None:
     assert DECODING_GAP >= 1
     assert REDUCING_GAP >= 1
+
+
+def test_padding_keeps_the_aspect_and_puts_the_region_in_the_middle() -> None:
+    image = Image.new("RGB", (40, 20), (200, 0, 0))
+    (cut,) = cut_regions(whole(image), np.float32([[0, 0, 40, 20]]), 8, fit=Fit("pad", fill=(1, 2, 3)))
+    assert (cut[2:6] == (200, 0, 0)).all()
+    assert (cut[:2] == (1, 2, 3)).all() and (cut[6:] == (1, 2, 3)).all()
+
+
+@given(boxes_inside(), st.integers(4, 40))
+def test_padded_regions_are_those_of_pillow(box: tuple[int, int, int, int], side: int) -> None:
+    region = SMALL.crop(box)
+    cut = np.asarray(Fit("pad", fill=(9, 8, 7)).apply(region, side, Image.Resampling.BICUBIC))
+    # ILIAS: the longer side becomes R, the other int(R * aspect), at least 1, and the rest is shared by both edges.
+    longer = max(region.size)
+    width, height = (max(side * edge // longer, 1) for edge in region.size)
+    x, y = (side - width) // 2, (side - height) // 2
+    inner = np.asarray(region.resize((width, height), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(cut[y : y + height, x : x + width], inner)
+    outside = np.ones((side, side), dtype=bool)
+    outside[y : y + height, x : x + width] = False
+    assert (cut[outside] == (9, 8, 7)).all()
+
+
+@given(boxes_inside(), st.integers(4, 40), st.integers(0, 12), st.booleans())
+def test_cropped_regions_are_those_of_pillow(
+    box: tuple[int, int, int, int], side: int, margin: int, to_even: bool
+) -> None:
+    fit = Fit("crop", short_side=side + margin, to_even=to_even)
+    region = SMALL.crop(box)
+    cut = np.asarray(fit.apply(region, side, Image.Resampling.BICUBIC))
+    shorter = min(region.size)
+    size = tuple(int((side + margin) * edge / shorter) for edge in region.size)
+    left, top = (round((edge - side) / 2) if to_even else (edge - side) // 2 for edge in size)
+    expected = region.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
+    assert np.abs(cut.astype(int) - np.asarray(expected)).max() <= 1  # rounding of the two passes of a resize
+
+
+def test_the_middle_between_two_pixels() -> None:
+    image = Image.fromarray(np.repeat(np.arange(7, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(4, axis=0))
+    lower, even = (
+        cut_regions(whole(image), np.float32([[0, 0, 7, 4]]), 4, fit=Fit("crop", short_side=4, to_even=to_even))
+        for to_even in (False, True)
+    )
+    assert lower[0, 0, :, 0].tolist() == [1, 2, 3, 4]  # 3 / 2 rounded down
+    assert even[0, 0, :, 0].tolist() == [2, 3, 4, 5]  # 3 / 2 rounded to the even neighbour
+
+
+def test_a_thin_region_does_not_become_a_huge_picture() -> None:
+    image = Image.new("RGB", (60_000, 2), (5, 6, 7))
+    (cut,) = cut_regions(whole(image), np.float32([[0, 0, 60_000, 2]]), 224, fit=Fit("crop", short_side=256))
+    assert (cut == (5, 6, 7)).all()
+
+
+@pytest.mark.parametrize(
+    ("fit", "text"),
+    [
+        (SQUARE, "square"),
+        (Fit("pad", fill=(124, 116, 104)), "pad:124/116/104"),
+        (Fit("crop", short_side=256), "crop:256"),
+        (Fit("crop", short_side=256, to_even=True), "crop:256:even"),
+    ],
+)
+def test_a_fit_is_recorded_as_text(fit: Fit, text: str) -> None:
+    assert str(fit) == text
+
+
+def test_a_picture_may_shrink_less_where_the_shorter_side_stays_larger() -> None:
+    assert shrink_factor(1024, 224, Fit("crop", short_side=256)) == pytest.approx(1024 / 256 / DECODING_GAP)
+    assert shrink_factor(1024, 224, Fit("pad")) == shrink_factor(1024, 224)

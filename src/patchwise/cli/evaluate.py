@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from patchwise.cli.encoder_options import (
+    Adapt,
+    Device,
+    Encode,
+    EncoderName,
+    InputSize,
+    Pooling,
+    Precision,
+    RegionFit,
+    encoder_name,
+)
 from patchwise.cli.options import AsJson, print_json, progress_bar, say
 from patchwise.errors import UsageError
 
@@ -25,7 +36,14 @@ def evaluate(
     regions: Annotated[
         str, typer.Option(help="Region strategies, separated by commas; oracle: the ground-truth boxes.")
     ] = _DEFAULT_REGIONS,
-    encoder: Annotated[str, typer.Option(help="What turns a region into a vector.")] = "builtin",
+    encoder: EncoderName = None,
+    input_size: InputSize = None,
+    fit: RegionFit = None,
+    pooling: Pooling = None,
+    precision: Precision = None,
+    encode: Encode = None,
+    adapt: Adapt = None,
+    device: Device = "auto",
     whitening: Annotated[str, typer.Option(help="shipped, or gallery: adapted to the benchmark's images.")] = "shipped",
     delta: Annotated[
         float, typer.Option(min=0, max=1, help="IoU that a box must exceed for the discrete LocScore.")
@@ -75,6 +93,9 @@ def evaluate(
     asked = read_benchmark(benchmark, root, progress=say)
     for note in asked.notes:
         say(note)
+    named = encoder_name(
+        encoder, input_size=input_size, fit=fit, pooling=pooling, precision=precision, encode=encode, adapt=adapt
+    )
     runs: list[Run] = []
     with progress_bar(asked.name) as advance:
 
@@ -86,8 +107,9 @@ def evaluate(
         found = sweep(
             asked,
             regions.split(","),
-            encoder=encoder,
+            encoder=named or "builtin",
             whitening=whitening,
+            device=device,
             cache=cache,
             results=results,
             starting=lambda name: say(f"{asked.name}: {name}"),

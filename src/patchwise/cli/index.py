@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+from patchwise.cli.encoder_options import (
+    Adapt,
+    Device,
+    Encode,
+    EncoderName,
+    InputSize,
+    Pooling,
+    Precision,
+    RegionFit,
+    encoder_name,
+)
 from patchwise.cli.options import (
     DEFAULT_GALLERY,
     AsJson,
@@ -29,9 +40,14 @@ def index(
             show_default="pyramid:3",
         ),
     ] = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="What turns a region into a vector.", show_default="builtin")
-    ] = None,
+    encoder: EncoderName = None,
+    input_size: InputSize = None,
+    fit: RegionFit = None,
+    pooling: Pooling = None,
+    precision: Precision = None,
+    encode: Encode = None,
+    adapt: Adapt = None,
+    device: Device = "auto",
     whitening: Annotated[
         str | None,
         typer.Option(help="shipped, or gallery: learned from the first pictures indexed.", show_default="shipped"),
@@ -50,7 +66,10 @@ def index(
     from patchwise.images import DEFAULT_MAX_PIXELS
     from patchwise.indexing import IndexProgress
 
-    with Gallery.open_or_create(gallery, encoder=encoder, regions=regions, whitening=whitening) as opened:
+    named = encoder_name(
+        encoder, input_size=input_size, fit=fit, pooling=pooling, precision=precision, encode=encode, adapt=adapt
+    )
+    with Gallery.open_or_create(gallery, encoder=named, regions=regions, whitening=whitening, device=device) as opened:
         try:
             with progress_bar("indexing") as advance:
 

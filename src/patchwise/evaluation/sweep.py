@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from patchwise.caches import cache_folder
+from patchwise.encoders import canonical_id
 from patchwise.errors import GalleryMismatch, GalleryNotFound, UsageError
 from patchwise.evaluation.datasets.base import Benchmark
 from patchwise.evaluation.ilias_results import IliasResultsWriter
@@ -34,6 +35,7 @@ def sweep(
     *,
     encoder: str = "builtin",
     whitening: str = "shipped",
+    device: str = "auto",
     cache: Path | None = None,
     results: Path | None = None,
     starting: Callable[[str], None] = lambda _: None,
@@ -47,6 +49,7 @@ def sweep(
         regions: strategies as `parse_regions` reads them, or `oracle`: the ground-truth boxes themselves.
         encoder: id of the encoder.
         whitening: "shipped" or "gallery".
+        device: where the encoder runs.
         cache: folder of the galleries (default: `default_cache()`); an image is encoded once per strategy, and an
             interrupted sweep goes on where it stopped.
         results: folder for the rankings of each strategy in ILIAS's format, to be judged by other scripts.
@@ -62,9 +65,10 @@ def sweep(
     names = [strategy.name for strategy in strategies]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"regions {','.join(regions)!r}: name at least one strategy, and each once")
+    encoder = canonical_id(encoder)
     for strategy in strategies:
         starting(strategy.name)
-        with _gallery(benchmark, strategy, encoder, whitening, cache or default_cache()) as gallery:
+        with _gallery(benchmark, strategy, encoder, whitening, device, cache or default_cache()) as gallery:
             if results is None:
                 run = evaluate(benchmark, gallery, indexing=indexing, searching=searching)
             else:
@@ -87,16 +91,18 @@ def _strategy(text: str, benchmark: Benchmark) -> RegionStrategy:
     return FixedBoxes(ORACLE, oracle_boxes(benchmark)) if text.strip() == ORACLE else parse_regions(text)
 
 
-def _gallery(benchmark: Benchmark, strategy: RegionStrategy, encoder: str, whitening: str, cache: Path) -> Gallery:
+def _gallery(
+    benchmark: Benchmark, strategy: RegionStrategy, encoder: str, whitening: str, device: str, cache: Path
+) -> Gallery:
     """The gallery of a benchmark under a strategy: one folder per everything that decides its vectors."""
     truth = sorted(oracle_boxes(benchmark).items()) if strategy.name == ORACLE else ""
     decisive = repr((os.path.abspath(benchmark.root), benchmark.name, strategy.name, encoder, whitening, truth))
     readable = "-".join((benchmark.name, encoder, whitening, strategy.name))
     folder = cache / f"{slug(readable)}-{hashlib.sha256(decisive.encode()).hexdigest()[:8]}.pw"
     try:
-        gallery = Gallery.open(folder, regions=strategy)
+        gallery = Gallery.open(folder, regions=strategy, device=device)
     except GalleryNotFound:
-        return Gallery.create(folder, encoder=encoder, regions=strategy, whitening=whitening)
+        return Gallery.create(folder, encoder=encoder, regions=strategy, whitening=whitening, device=device)
     try:
         if whitening == "shipped":
             _ = gallery.encoder  # its weights may be those of another version

@@ -67,7 +67,10 @@ class Fit:
             shorter = min(width, height)
             size = (self.short_side * width // shorter, self.short_side * height // shorter)
             left, top = (round((side - input_size) / 2) if self.to_even else (side - input_size) // 2 for side in size)
-            return region.resize(size, resampling).crop((left, top, left + input_size, top + input_size))
+            # Only the middle is resized: the whole of a thin region could be larger than memory.
+            scale_x, scale_y = width / size[0], height / size[1]
+            middle = (left * scale_x, top * scale_y, (left + input_size) * scale_x, (top + input_size) * scale_y)
+            return region.resize((input_size, input_size), resampling, box=middle)
         return region.resize((input_size, input_size), resampling)
 
 
