@@ -54,6 +54,7 @@ def test_no_region_gives_no_vector() -> None:
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 50])
 def test_batches_do_not_show(count: int) -> None:
     found = encoder()
+    found.batch_size = 16
     alone = np.concatenate([found.encode(pictures(count)[place : place + 1]) for place in range(count)])
     np.testing.assert_allclose(found.encode(pictures(count)), alone, atol=1e-6)
 
@@ -69,8 +70,8 @@ def test_a_batch_too_large_for_memory_is_halved_until_it_fits_and_stays_so() -> 
 
     found = encoder(small_memory)
     np.testing.assert_allclose(found.encode(pictures(20)), encoder().encode(pictures(20)), atol=1e-6)
-    assert sizes == [1, 16, 8, 4, 4, 4, 4, 4]
-    assert found.batch_size == 4
+    assert sizes == [1, 20, 10, 5, 5, 5, 5]
+    assert found.batch_size == 5
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Network", "TorchEncoder", "import_torch", "torch_encoder", "weights_digest"]
 
-_CPU_BATCH = 16
+_CPU_BATCH = 8  # regions of 224 x 224 whose activations stay in the cache; more is slower (benchmarks/backbones.py)
 _MAX_BATCH = 512
 _MEMORY_SHARE = 0.5  # of what is free on the device: activations of the next call, and what others take meanwhile
 _READ_BYTES = 1 << 22
@@ -69,7 +69,7 @@ class TorchEncoder:
     def batch_size(self) -> int:
         """As many regions as the memory of the device takes; later halved where that was too many."""
         if self.device.type != "cuda":
-            return _CPU_BATCH
+            return min(max(_CPU_BATCH * 224**2 // self.input_size**2, 1), _MAX_BATCH)
         import torch
 
         torch.cuda.reset_peak_memory_stats(self.device)
