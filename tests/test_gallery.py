@@ -261,7 +261,8 @@ def test_open_or_create_makes_and_then_opens(builtin: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("encoder", "other"), ("regions", "pyramid:3"), ("regions", "whole"), ("whitening", "gallery")]
+    ("name", "value"),
+    [("encoder", "dinov2-s"), ("regions", "pyramid:3"), ("regions", "whole"), ("whitening", "gallery")],
 )
 def test_open_or_create_refuses_what_does_not_fit(builtin: Path, name: str, value: str) -> None:
     with pytest.raises(GalleryMismatch, match=f"made with {name} .* not '{value}'") as raised:

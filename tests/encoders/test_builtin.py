@@ -130,8 +130,8 @@ def test_the_record_tells_encoders_apart(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("load", [load_encoder, load_backbone])
-def test_an_unknown_id_lists_those_that_are_known(load: Callable[[str], Encoder]) -> None:
-    with pytest.raises(EncoderError, match=r"encoder 'bultin': unknown; known are .*builtin"):
+def test_an_unknown_id_names_the_nearest(load: Callable[[str], Encoder]) -> None:
+    with pytest.raises(EncoderError, match=r"encoder 'bultin': unknown; did you mean builtin\?"):
         load("bultin")
 
 

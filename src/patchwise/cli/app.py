@@ -10,7 +10,7 @@ import warnings
 import typer
 
 from patchwise import __version__
-from patchwise.cli import compact, compare, demo, evaluate, index, info, remove, search, verify
+from patchwise.cli import compact, compare, demo, encoders, evaluate, index, info, remove, search, verify
 from patchwise.cli.options import printable
 from patchwise.errors import PatchwiseError, UsageError
 
@@ -49,6 +49,7 @@ for _name, _command in (
     ("remove", remove.remove),
     ("verify", verify.verify),
     ("compact", compact.compact),
+    ("encoders", encoders.encoders),
     ("eval", evaluate.evaluate),
     ("compare", compare.compare),
     ("demo", demo.demo),

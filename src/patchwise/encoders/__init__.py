@@ -1,7 +1,9 @@
 """What a region looks like: frozen backbones behind one protocol, and linear maps of their vectors."""
 
 from patchwise.encoders.base import DenseEncoder, Encoder, TextEncoder, encoder_record
+from patchwise.encoders.known import KnownEncoder
 from patchwise.encoders.linear import LinearAdaptation
+from patchwise.encoders.overview import FamilyState, KnownState, list_families, list_known
 from patchwise.encoders.projection import Projected, Projection, projected
 from patchwise.encoders.registry import (
     canonical_id,
@@ -19,6 +21,9 @@ __all__ = [
     "Encoder",
     "EncoderOptions",
     "EncoderSpec",
+    "FamilyState",
+    "KnownEncoder",
+    "KnownState",
     "LinearAdaptation",
     "Projected",
     "Projection",
@@ -28,6 +33,8 @@ __all__ = [
     "canonical_id",
     "encoder_families",
     "encoder_record",
+    "list_families",
+    "list_known",
     "load_backbone",
     "load_encoder",
     "projected",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,16 +13,26 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from patchwise.encoders.base import Encoder
-from patchwise.encoders.known import ALIASES
+from patchwise.encoders.known import KNOWN
 from patchwise.encoders.linear import LinearAdaptation
 from patchwise.encoders.projection import projected
-from patchwise.encoders.references import local_folder, without_revision
+from patchwise.encoders.references import local_folder, split_revision, without_revision
 from patchwise.encoders.spec import EncoderSpec
 from patchwise.encoders.whitening import Whitening
 from patchwise.encoders.whitening_prior import WhiteningPrior
-from patchwise.errors import EncoderError
+from patchwise.errors import EncoderError, PatchwiseError
 
-__all__ = ["Shipped", "canonical_id", "encoder_families", "load_backbone", "load_encoder", "same_encoder"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Shipped",
+    "canonical_id",
+    "encoder_families",
+    "load_backbone",
+    "load_encoder",
+    "plugins",
+    "same_encoder",
+]
 
 ENTRY_POINTS = "patchwise.encoders"
 
@@ -35,19 +48,44 @@ class Shipped:
 
 Loader = Callable[[EncoderSpec], Encoder | Shipped]
 
-# family -> module and function that loads it; each module is imported when it is asked for
-_FAMILIES: Mapping[str, str] = {
-    "builtin": "patchwise.encoders.builtin:load",
-    "hf": "patchwise.encoders.hf:load",
-    "timm": "patchwise.encoders.timm_models:load",
-    "open_clip": "patchwise.encoders.open_clip_models:load",
-    "onnx": "patchwise.encoders.onnx_files:load",
+
+@dataclass(frozen=True)
+class Family:
+    """Encoders that one function loads.
+
+    Args:
+        loader: module and function; the module is imported when it is asked for.
+        forms: how a name of this family is written.
+        packages: what has to be installed beside patchwise.
+    """
+
+    loader: str
+    forms: str
+    packages: tuple[str, ...] = ()
+
+
+FAMILIES: Mapping[str, Family] = {
+    "builtin": Family("patchwise.encoders.builtin:load", "builtin"),
+    "hf": Family("patchwise.encoders.hf:load", "hf:OWNER/NAME or hf:FOLDER", ("torch", "transformers")),
+    "timm": Family("patchwise.encoders.timm_models:load", "timm:ARCH.TAG or timm:FOLDER", ("torch", "timm")),
+    "open_clip": Family(
+        "patchwise.encoders.open_clip_models:load", "open_clip:ARCH/TAG or open_clip:FOLDER", ("torch", "open_clip")
+    ),
+    "onnx": Family("patchwise.encoders.onnx_files:load", "onnx:FILE or onnx:OWNER/NAME"),
 }
 
 
 def encoder_families() -> list[str]:
     """The families that an encoder's name may begin with, those of plug-ins included."""
-    return sorted({*_FAMILIES, *_plugged_in()})
+    return sorted({*FAMILIES, *_plugged_in()})
+
+
+def plugins() -> dict[str, str]:
+    """Families that other packages declare, with the package and version of each; none is loaded."""
+    return {
+        family: f"{found.dist.name} {found.dist.version}" if found.dist is not None else found.value
+        for family, found in sorted(_plugged_in().items())
+    }
 
 
 def canonical_id(text: str, device: str = "auto") -> str:
@@ -114,34 +152,86 @@ def _adapted(encoder: Encoder, path: Path) -> Encoder:
 
 def _spec(text: str, device: str = "auto") -> EncoderSpec:
     name, comma, options = text.strip().partition(",")
-    spec = replace(EncoderSpec.parse(ALIASES.get(name, name) + comma + options), device=device)
+    alias, revision = split_revision(name)
+    if alias in KNOWN:
+        name = KNOWN[alias].name + (f"@{revision}" if revision else "")
+    spec = replace(EncoderSpec.parse(name + comma + options), device=device)
     if spec.family not in encoder_families():
-        raise EncoderError(
-            f"encoder {text!r}: unknown; names begin with {', '.join(encoder_families())}. See: patchwise encoders"
-        )
+        raise EncoderError(f"encoder {text!r}: {_advice(spec)}")
+    if not spec.reference and spec.family in FAMILIES and ":" in FAMILIES[spec.family].forms:
+        raise EncoderError(f"encoder {text!r}: names nothing to load; expected {FAMILIES[spec.family].forms}")
     folder = local_folder(spec.reference)
     return spec if folder is None else spec.with_reference(str(folder))
 
 
+def _advice(spec: EncoderSpec) -> str:
+    """What to write instead of a name whose family is unknown."""
+    name = f"{spec.family}:{spec.reference}" if spec.reference else spec.family
+    path = local_folder(name)
+    if path is not None:
+        forms = [f"{family}:{name}" for family in _families_of(path)]
+        return f"a path needs the family of its network before it: {' or '.join(forms)}"
+    on_hub = re.fullmatch(r"(?:https?://(?:www\.)?huggingface\.co/)?([\w.-]+)/([\w.@-]+)/?", name)
+    if on_hub is not None:
+        owner, repository = on_hub.groups()
+        form = f"timm:{repository}" if owner == "timm" else f"hf:{owner}/{repository}"
+        return f"a name on the hub needs its family before it: {form}"
+    near = difflib.get_close_matches(name.lower(), {*KNOWN, *encoder_families()}, n=3)
+    meant = f"unknown; did you mean {' or '.join(near)}? Names" if near else "unknown; names"
+    return f"{meant} are those that `patchwise encoders` lists, or begin with {', '.join(encoder_families())}"
+
+
+def _families_of(path: Path) -> list[str]:
+    """The families that a file or folder may belong to."""
+    if path.suffix == ".onnx":
+        return ["onnx"]
+    if (path / "open_clip_config.json").is_file():
+        return ["open_clip"]
+    try:
+        config = json.loads((path / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return ["hf", "timm", "open_clip"]
+    return ["timm"] if isinstance(config, dict) and "architecture" in config else ["hf"]
+
+
 def _shipped(spec: EncoderSpec) -> Shipped:
-    loaded = _loader(spec.family)(spec)
+    if spec.family in FAMILIES:
+        module, _, function = FAMILIES[spec.family].loader.partition(":")
+        own: Loader = getattr(importlib.import_module(module), function)
+        loaded = own(spec)
+    else:
+        loaded = _from_plugin(spec, _plugged_in()[spec.family])
     return loaded if isinstance(loaded, Shipped) else Shipped(loaded)
 
 
-def _loader(family: str) -> Loader:
-    plugged_in = _plugged_in()
-    if family in plugged_in:
-        try:
-            loader: Loader = plugged_in[family].load()
-        except Exception as error:  # somebody else's module, which may fail in any way
-            raise EncoderError(f"encoder family {family!r}: its plug-in cannot be loaded ({error})") from error
-        return loader
-    module, _, function = _FAMILIES[family].partition(":")
-    own: Loader = getattr(importlib.import_module(module), function)
-    return own
+def _from_plugin(spec: EncoderSpec, found: EntryPoint) -> Encoder | Shipped:
+    """Load with somebody else's code, which may fail in any way."""
+    try:
+        loader: Loader = found.load()
+        loaded = loader(spec)
+        encoder = loaded.backbone if isinstance(loaded, Shipped) else loaded
+        family = EncoderSpec.parse(encoder.id).family
+        lacking = [name for name in _NEEDED if not hasattr(encoder, name)]
+    except PatchwiseError:
+        raise
+    except Exception as error:
+        raise EncoderError(
+            f"encoder {spec}: the plug-in {found.value} failed ({type(error).__name__}: {error})"
+        ) from error
+    if family != spec.family or lacking:
+        problem = f"has no {', '.join(lacking)}" if lacking else f"is called {encoder.id!r} and not {str(spec)!r}"
+        raise EncoderError(f"encoder {spec}: what the plug-in {found.value} loads {problem}")
+    return loaded
+
+
+_NEEDED = ("dimension", "input_size", "resampling", "fit", "batch_size", "weights_sha256", "encode")
 
 
 @cache
 def _plugged_in() -> dict[str, EntryPoint]:
-    """Families that other packages declare; our own names are not theirs to take."""
-    return {found.name: found for found in entry_points(group=ENTRY_POINTS) if found.name not in _FAMILIES}
+    """Families that other packages declare; our own names are not theirs to take, and the first to take one has it."""
+    declared: dict[str, EntryPoint] = {}
+    for found in entry_points(group=ENTRY_POINTS):
+        if found.name not in FAMILIES:
+            declared.setdefault(found.name, found)
+    return declared
