@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.encoders.registry import Shipped
-from patchwise.encoders.sessions import single_threaded_session
+from patchwise.encoders.sessions import InSlices, single_threaded_session
 from patchwise.encoders.spec import EncoderSpec
 from patchwise.encoders.whitening import Whitening
 from patchwise.encoders.whitening_prior import WhiteningPrior
@@ -27,15 +25,10 @@ __all__ = ["BuiltinBackbone", "load", "shipped_prior", "shipped_whitening"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _NETWORK = _WEIGHTS / "efficientnet_lite0.onnx"
-_SLICE = 2  # regions per network call: activations then stay in the processor's cache, twice as fast as 32
 
 
 class BuiltinBackbone:
-    """EfficientNet-lite0 up to its pooled descriptor, before whitening.
-
-    A batch is sliced over threads, each running the network on its own core: that wastes no time in
-    synchronising every layer.
-    """
+    """EfficientNet-lite0 up to its pooled descriptor, before whitening."""
 
     input_size = 224
     resampling = "bilinear"
@@ -44,8 +37,7 @@ class BuiltinBackbone:
 
     def __init__(self, threads: int | None = None, id: str = "builtin") -> None:
         self.id = id
-        self._threads = threads or _available_cores()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="patchwise-encode")
+        self._in_slices = InSlices(threads=threads)
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
@@ -63,10 +55,10 @@ class BuiltinBackbone:
             raise EncoderError(f"{_NETWORK}: cannot be read ({error}); reinstall patchwise") from error
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if not len(pixels):
+            return np.empty((0, self.dimension), dtype=np.float32)
         session = self._session
-        slices = [pixels[start : start + _SLICE] for start in range(0, len(pixels), _SLICE)]
-        parts = list(self._pool.map(lambda part: session.run(None, {"pixels": part})[0], slices))
-        return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
+        return self._in_slices(lambda part: session.run(None, {"pixels": part})[0], pixels)
 
 
 def load(spec: EncoderSpec) -> Shipped:
@@ -85,9 +77,3 @@ def shipped_whitening() -> Whitening:
 def shipped_prior() -> WhiteningPrior:
     """What the whitening of a collection starts from, learned from the same pictures as the shipped one."""
     return WhiteningPrior.load(_WEIGHTS / "whitening_prior.npz")
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
