@@ -146,7 +146,7 @@ def test_an_empty_gallery_finds_nothing(tmp_path: Path, fake_encoder: Any, pictu
 def test_many_queries_are_answered_in_order_each_on_its_own(
     gallery: Gallery, picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patchwise.gallery._QUERIES_AT_ONCE", 3)
+    monkeypatch.setattr("patchwise.gallery_search._QUERIES_AT_ONCE", 3)
     (tmp_path / "bad.png").write_bytes(b"no image")
     box = (10.0, 10.0, 60.0, 60.0)
     queries: list[tuple[str, Any]] = [(str(picture_folder / f"{seed:02d}.png"), None) for seed in (5, 1)]

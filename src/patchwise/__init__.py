@@ -10,6 +10,7 @@ from patchwise._version import __version__
 if TYPE_CHECKING:
     from patchwise.errors import PatchwiseError
     from patchwise.gallery import Gallery, GalleryInfo, QueryResult
+    from patchwise.indexing import QueryPart
     from patchwise.search import Explanation, Hit, RegionScore
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "GalleryInfo",
     "Hit",
     "PatchwiseError",
+    "QueryPart",
     "QueryResult",
     "RegionScore",
     "__version__",
@@ -29,6 +31,7 @@ _HOMES = {
     "GalleryInfo": "patchwise.gallery",
     "Hit": "patchwise.search",
     "PatchwiseError": "patchwise.errors",
+    "QueryPart": "patchwise.indexing",
     "QueryResult": "patchwise.gallery",
     "RegionScore": "patchwise.search",
 }

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-import numpy.typing as npt
-
 from patchwise._version import __version__
-from patchwise.boxes import Box
 from patchwise.encoders import Encoder, encoder_record, load_backbone, load_encoder, same_encoder
 from patchwise.errors import (
     GalleryExists,
     GalleryMismatch,
     GalleryNotFound,
-    PatchwiseError,
     UsageError,
 )
+from patchwise.gallery_search import GallerySearch, QueryResult
 from patchwise.images import DEFAULT_MAX_PIXELS, SQUARE
 from patchwise.indexing import (
     IndexProgress,
@@ -34,32 +28,18 @@ from patchwise.indexing import (
     index_paths,
     listed,
     own_whitening,
-    query_vector,
-    query_vectors,
     walk,
 )
-from patchwise.indexing.query import QuerySource
 from patchwise.regions import RegionStrategy, parse_regions
-from patchwise.search import ExactSearcher, Explanation, Hit, Searcher, explain, rank
+from patchwise.search import ExactSearcher, Searcher
 from patchwise.store import GalleryInfo, Manifest, Snapshot, Store, VerifyReport, gallery_info
 
 __all__ = ["Gallery", "GalleryInfo", "QueryResult"]
 
 _WHITENED_DIMENSION = 256
-_QUERIES_AT_ONCE = 64
 
 
-@dataclass(frozen=True)
-class QueryResult:
-    """The answer to one of many queries: hits, or the reason why there are none."""
-
-    query: str
-    box: Box | None
-    hits: tuple[Hit, ...]
-    error: str | None = None
-
-
-class Gallery:
+class Gallery(GallerySearch):
     """An open gallery; use `Gallery.create`, `Gallery.open` or `Gallery.open_or_create`."""
 
     def __init__(
@@ -302,104 +282,6 @@ class Gallery:
         """Counts, sizes, and how the gallery was made."""
         return gallery_info(self._store)
 
-    def search(
-        self,
-        query: QuerySource,
-        *,
-        box: Sequence[float] | None = None,
-        k: int = 20,
-        offset: int = 0,
-        min_score: float | None = None,
-        fetch: bool = False,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
-    ) -> list[Hit]:
-        """Find the images that show what the query shows, best first.
-
-        Args:
-            query: a path, file bytes, a Pillow image, an (H, W, 3) uint8 RGB array, or with `fetch` a web address.
-            box: search for this part of the query only: x0, y0, x1, y1 in pixels of the upright picture.
-            k: how many hits at most.
-            offset: leave out this many of the best.
-            min_score: leave out hits below this cosine.
-
-        Raises:
-            ImageError, BoxError, UsageError: the query cannot be used.
-        """
-        vector = query_vector(self.encoder, query, box, fetch=fetch, max_pixels=max_pixels)
-        return next(self.search_vectors(vector[None], k=k, offset=offset, min_score=min_score))
-
-    def search_many(
-        self,
-        queries: Iterable[tuple[str, Sequence[float] | None]],
-        *,
-        k: int = 20,
-        offset: int = 0,
-        min_score: float | None = None,
-        fetch: bool = False,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
-    ) -> Iterator[QueryResult]:
-        """Answer (path, box) queries in order, many at a time; one that cannot be used is answered by its error."""
-        remaining = iter(queries)
-        while group := list(islice(remaining, _QUERIES_AT_ONCE)):
-            found = self.query_vectors(group, fetch=fetch, max_pixels=max_pixels)
-            vectors = [vector for vector in found if not isinstance(vector, PatchwiseError)]
-            stacked = np.stack(vectors) if vectors else np.empty((0, self.encoder.dimension), dtype=np.float32)
-            answers = self.search_vectors(stacked, k=k, offset=offset, min_score=min_score)
-            for (path, box), vector in zip(group, found, strict=True):
-                if isinstance(vector, PatchwiseError):
-                    yield QueryResult(path, _as_box(box), (), str(vector))
-                else:
-                    yield QueryResult(path, _as_box(box), tuple(next(answers)))
-
-    def query_vectors(
-        self,
-        queries: Sequence[tuple[QuerySource, Sequence[float] | None]],
-        *,
-        fetch: bool = False,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
-    ) -> list[npt.NDArray[np.float32] | PatchwiseError]:
-        """Encode (source, box) queries for `search_vectors`; one that cannot be used gives its error."""
-        return query_vectors(self.encoder, queries, fetch=fetch, max_pixels=max_pixels)
-
-    def search_vectors(
-        self,
-        vectors: npt.NDArray[np.float32],
-        *,
-        k: int = 20,
-        offset: int = 0,
-        min_score: float | None = None,
-    ) -> Iterator[list[Hit]]:
-        """Search with query vectors of this gallery's encoder: (Q, dimension) float32, unit length."""
-        if k < 1 or offset < 0:
-            raise UsageError(f"k must be at least 1 and offset at least 0, not {k} and {offset}")
-        snapshot, searcher = self.current()
-        return rank(snapshot, searcher, vectors, k=k, offset=offset, min_score=min_score)
-
-    def explain(
-        self,
-        query: QuerySource,
-        hit: Hit | str | os.PathLike[str],
-        *,
-        box: Sequence[float] | None = None,
-        fetch: bool = False,
-    ) -> Explanation:
-        """Score of every region of one image for a query: the numbers behind the heat map.
-
-        Raises:
-            UsageError: the image is not in the gallery.
-        """
-        vector = query_vector(self.encoder, query, box, fetch=fetch)
-        return self.explain_vector(vector, hit)
-
-    def explain_vector(self, vector: npt.NDArray[np.float32], hit: Hit | str | os.PathLike[str]) -> Explanation:
-        """The same for a query vector: (dimension,) float32."""
-        path = hit.path if isinstance(hit, Hit) else os.path.abspath(hit)
-        snapshot, _ = self.current()
-        index = snapshot.index_of_path(path)
-        if index is None:
-            raise UsageError(f"{path}: not in the gallery {self.path}")
-        return explain(snapshot, path, index, vector)
-
     def current(self) -> tuple[Snapshot, Searcher]:
         """What is searched now, for those who rank by themselves: the live pictures, and what searches them."""
         with self._lock:
@@ -408,9 +290,3 @@ class Gallery:
                 snapshot = self._store.snapshot()
                 self._searching = (snapshot, ExactSearcher(snapshot))
             return self._searching
-
-
-def _as_box(box: Sequence[float] | None) -> Box | None:
-    if box is None or len(box) != 4:
-        return None
-    return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))

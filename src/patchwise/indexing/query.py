@@ -1,11 +1,13 @@
-"""From a query picture to one vector."""
+"""From what is asked to one vector."""
 
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +15,27 @@ import numpy.typing as npt
 from PIL import Image
 
 from patchwise.boxes import query_box
-from patchwise.encoders import Encoder
-from patchwise.errors import ImageUnreadable, PatchwiseError, UsageError
+from patchwise.encoders import Encoder, Projected, TextEncoder
+from patchwise.errors import EncoderError, ImageUnreadable, PatchwiseError, UsageError
 from patchwise.images import DEFAULT_MAX_PIXELS, Picture, cut_regions, fetch_url, read_picture
 from patchwise.indexing.encode import encode_picture
+from patchwise.indexing.parts import QueryPart, QuerySource, query_parts
 
-__all__ = ["QuerySource", "open_query", "query_vector", "query_vectors"]
-
-QuerySource = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
+__all__ = ["EncodedQuery", "compose", "encode_queries", "encode_query", "open_query", "query_vector"]
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _TIFF_MODES = ("CMYK", "F", "I", "LAB")
+# A sum of unit vectors, weights adding up to 1, that is shorter than this holds little but the rounding of fp16.
+_CANCELLED = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedQuery:
+    """A query ready to search with: its `vector` (dimension,), and those of its parts (P, dimension), float32 units."""
+
+    parts: tuple[QueryPart, ...]
+    vector: npt.NDArray[np.float32]
+    part_vectors: npt.NDArray[np.float32]
 
 
 def query_vector(
@@ -41,31 +53,119 @@ def query_vector(
         BoxError: the box does not fit the picture.
         UsageError: a web address without `fetch`.
     """
-    crops = _crop(encoder, source, box, fetch=fetch, max_pixels=max_pixels)
-    vector: npt.NDArray[np.float32] = encode_picture(encoder, crops)[0]
-    return vector
+    return encode_query(encoder, query_parts(source, box=box), fetch=fetch, max_pixels=max_pixels).vector
 
 
-def query_vectors(
+def encode_query(
+    encoder: Encoder, parts: Sequence[QueryPart], *, fetch: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> EncodedQuery:
+    """Encode the parts of a query, and make one vector of them.
+
+    Raises:
+        ImageError, BoxError: a picture cannot be used.
+        EncoderError: a text, and the encoder reads none.
+        UsageError: a web address without `fetch`, nothing that is wanted, or parts that cancel each other.
+    """
+    (found,) = encode_queries(encoder, [parts], fetch=fetch, max_pixels=max_pixels)
+    if isinstance(found, PatchwiseError):
+        raise found
+    return found
+
+
+def encode_queries(
     encoder: Encoder,
-    queries: Sequence[tuple[QuerySource, Sequence[float] | None]],
+    queries: Sequence[Sequence[QueryPart]],
     *,
     fetch: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
-) -> list[npt.NDArray[np.float32] | PatchwiseError]:
-    """Encode many (source, box) at a time, decoding them side by side; a query that cannot be used gives its error."""
+) -> list[EncodedQuery | PatchwiseError]:
+    """Encode many queries at a time, decoding pictures side by side; one that cannot be used gives its error."""
 
-    def cut(query: tuple[QuerySource, Sequence[float] | None]) -> npt.NDArray[np.uint8] | PatchwiseError:
+    def cut(part: QueryPart) -> npt.NDArray[np.uint8] | PatchwiseError | str:
+        if part.picture is None:
+            return str(part.text)
         try:
-            return _crop(encoder, *query, fetch=fetch, max_pixels=max_pixels)
+            return _crop(encoder, part.picture, part.box, fetch=fetch, max_pixels=max_pixels)
         except PatchwiseError as error:
             return error
 
     with ThreadPoolExecutor(thread_name_prefix="patchwise-query") as pool:
-        cuts = list(pool.map(cut, queries))
-    crops = [crop for crop in cuts if not isinstance(crop, PatchwiseError)]
-    vectors = iter(encode_picture(encoder, np.concatenate(crops)) if crops else ())
-    return [found if isinstance(found, PatchwiseError) else next(vectors) for found in cuts]
+        cuts = list(pool.map(cut, [part for parts in queries for part in parts]))
+    crops = [found for found in cuts if isinstance(found, np.ndarray)]
+    texts = [found for found in cuts if isinstance(found, str)]
+    pictured = iter(encode_picture(encoder, np.concatenate(crops)) if crops else ())
+    written = iter(_encode_texts(encoder, texts))
+    vectors = (
+        next(pictured) if isinstance(found, np.ndarray) else next(written) if isinstance(found, str) else found
+        for found in cuts
+    )
+    return [_together(parts, [next(vectors) for _ in parts]) for parts in queries]
+
+
+def compose(vectors: npt.NDArray[np.float32], weights: Sequence[float]) -> npt.NDArray[np.float32]:
+    """One unit vector for all parts: the weighted sum of theirs, (P, dimension) float32 to (dimension,).
+
+    The score of a region r for the sum q = w1 v1 + ... + wP vP is (w1 <r, v1> + ... + wP <r, vP>) / |q|, and |q| is the
+    same for all regions. Regions are thus ranked by the weighted sum of the parts' own scores, and the region that wins
+    is the one that fits all parts at once, not one for this part and another for that. The same average is taken by
+    WeiMoCIR (Wu et al. 2024, arXiv 2409.04918) for whole images.
+
+    Nothing is done about cosines with texts being lower and closer together than those with pictures (the gap of Liang
+    et al., NeurIPS 2022): what would even them out has to be learned from a gallery, whose answers would then change
+    with every image added. Weights are the means against that. The order of the parts does not matter, to the last bit.
+
+    Raises:
+        UsageError: no weight above 0, or parts that cancel each other.
+    """
+    if not any(weight > 0 for weight in weights):
+        raise UsageError("nothing is wanted: a query needs a picture or a text with a weight above 0")
+    counting = [place for place, weight in enumerate(weights) if weight != 0]
+    if len(counting) == 1:
+        alone: npt.NDArray[np.float32] = vectors[counting[0]]
+        return alone
+    largest = max(abs(weight) for weight in weights)
+    total = math.fsum(abs(weight) / largest for weight in weights)
+    shares = np.array([weight / largest / total for weight in weights])
+    columns = (shares[:, None] * vectors.astype(np.float64)).T
+    mixed = np.array([math.fsum(column) for column in columns])
+    length = float(np.linalg.norm(mixed))
+    if length < _CANCELLED:
+        raise UsageError("the parts of the query cancel each other: what is wanted is the same as what is not")
+    return (mixed / length).astype(np.float32)
+
+
+def _together(
+    parts: Sequence[QueryPart], vectors: Sequence[npt.NDArray[np.float32] | PatchwiseError]
+) -> EncodedQuery | PatchwiseError:
+    for found in vectors:
+        if isinstance(found, PatchwiseError):
+            return found
+    stacked = np.stack(vectors)  # type: ignore[arg-type]
+    try:
+        return EncodedQuery(tuple(parts), compose(stacked, [part.weight for part in parts]), stacked)
+    except UsageError as error:
+        return error
+
+
+def _encode_texts(encoder: Encoder, texts: Sequence[str]) -> Sequence[npt.NDArray[np.float32] | PatchwiseError]:
+    if not texts:
+        return []
+    if not isinstance(encoder, TextEncoder):
+        return [_reads_no_texts(encoder)] * len(texts)
+    vectors = encoder.encode_texts(texts)
+    if vectors.shape != (len(texts), encoder.dimension) or not np.isfinite(vectors).all():
+        raise EncoderError(f"encoder {encoder.id!r} returned no usable vectors for {len(texts)} texts")
+    return list(vectors.astype(np.float32, copy=False))
+
+
+def _reads_no_texts(encoder: Encoder) -> EncoderError:
+    why = "it knows pictures only"
+    if isinstance(encoder, Projected) and isinstance(encoder.backbone, TextEncoder):
+        why = "its vectors are whitened or adapted, and what was learned from pictures need not hold for texts"
+    return EncoderError(
+        f"encoder {encoder.id!r} reads no texts: {why}. CLIP, OpenCLIP, SigLIP and SigLIP2 read them, as they are; "
+        "index into a new gallery with one: patchwise index PHOTOS --encoder siglip2-b --gallery NEW"
+    )
 
 
 def _crop(

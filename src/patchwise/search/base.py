@@ -31,6 +31,7 @@ class Hit:
     """An image that was found: its best region decides score, box, level and cell.
 
     `score` is a cosine in [-1, 1]; `size` the upright (width, height); `regions` its ten best, best first.
+    `part_scores` are the cosines of the winning region with each part of a query that has several.
     """
 
     rank: int
@@ -41,6 +42,7 @@ class Hit:
     cell: tuple[int, int]
     size: tuple[int, int]
     regions: tuple[RegionScore, ...]
+    part_scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,17 +23,20 @@ def rank(
     k: int,
     offset: int = 0,
     min_score: float | None = None,
+    parts: Sequence[npt.NDArray[np.float32] | None] | None = None,
 ) -> Iterator[list[Hit]]:
     """Hits `offset` to `offset + k` for each of (Q, dimension) unit queries, in order.
 
-    Scores fall; equal scores are ordered by path, equal regions of an image by region order.
+    Scores fall; equal scores are ordered by path, equal regions of an image by region order. `parts` holds, for each
+    query that was made of several vectors, these (P, dimension): hits then say how well each of them fits.
     """
-    for query, candidates in zip(queries, searcher.top(queries, offset + k), strict=True):
+    of_query = [None] * len(queries) if parts is None else parts
+    for query, own, candidates in zip(queries, of_query, searcher.top(queries, offset + k), strict=True):
         scores = {int(index): region_scores(snapshot, int(index), query) for index in candidates.pictures}
         order = sorted((-float(scores[index].max()), path, index) for path, index in snapshot.paths(list(scores)))
         kept = [(path, index) for negated, path, index in order if min_score is None or -negated >= min_score]
         yield [
-            _hit(snapshot, path, index, scores[index], place)
+            _hit(snapshot, path, index, scores[index], place, own)
             for place, (path, index) in enumerate(kept[offset : offset + k], start=offset + 1)
         ]
 
@@ -55,11 +58,22 @@ def region_scores(snapshot: Snapshot, index: int, query: npt.NDArray[np.float32]
     return scores
 
 
-def _hit(snapshot: Snapshot, path: str, index: int, scores: npt.NDArray[np.float64], place: int) -> Hit:
+def _hit(
+    snapshot: Snapshot,
+    path: str,
+    index: int,
+    scores: npt.NDArray[np.float64],
+    place: int,
+    parts: npt.NDArray[np.float32] | None,
+) -> Hit:
     best_first = np.argsort(-scores, kind="stable")[:_REGIONS_PER_HIT]
     regions = _regions(snapshot, index, scores, best_first)
     best = regions[0]
-    return Hit(place, path, best.score, best.box, best.level, best.cell, snapshot.size(index), regions)
+    fits: tuple[float, ...] = ()
+    if parts is not None:
+        products = parts.astype(np.float64) * snapshot.vectors(index)[best_first[0]].astype(np.float64)
+        fits = tuple(map(float, products.sum(axis=1)))
+    return Hit(place, path, best.score, best.box, best.level, best.cell, snapshot.size(index), regions, fits)
 
 
 def _regions(

@@ -1,0 +1,192 @@
+"""Asking a gallery: the half of `Gallery` that searches and explains."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.boxes import Box
+from patchwise.encoders import Encoder
+from patchwise.errors import PatchwiseError, UsageError
+from patchwise.images import DEFAULT_MAX_PIXELS
+from patchwise.indexing import EncodedQuery, Query, QueryPart, QuerySource, encode_queries, encode_query
+from patchwise.indexing.parts import batch_parts, query_label, query_parts
+from patchwise.search import Explanation, Hit, Searcher, explain, rank
+from patchwise.store import Snapshot
+
+__all__ = ["GallerySearch", "QueryResult"]
+
+_QUERIES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """The answer to one of many queries: hits, or the reason why there are none.
+
+    `query` is the path or text of a single part, or all parts on one line; `box` that of a single picture.
+    """
+
+    query: str
+    box: Box | None
+    hits: tuple[Hit, ...]
+    error: str | None = None
+    parts: tuple[QueryPart, ...] = ()
+
+
+class GallerySearch(ABC):
+    """What can be asked of anything with an encoder and vectors to search."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path:
+        """The gallery's directory."""
+
+    @property
+    @abstractmethod
+    def encoder(self) -> Encoder:
+        """The encoder that the vectors were made with."""
+
+    @abstractmethod
+    def current(self) -> tuple[Snapshot, Searcher]:
+        """What is searched now: the live pictures, and what searches them."""
+
+    def search(
+        self,
+        query: Query | None = None,
+        *,
+        text: str | None = None,
+        box: Sequence[float] | None = None,
+        k: int = 20,
+        offset: int = 0,
+        min_score: float | None = None,
+        fetch: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> list[Hit]:
+        """Find the images that show what the query shows or says, best first.
+
+        Args:
+            query: a path, file bytes, a Pillow image, an (H, W, 3) uint8 RGB array, or with `fetch` a web address; a
+                `QueryPart`; or a list of these, which one region of an image shall fit all at once.
+            text: what the images shall show, alone or beside `query`; for encoders that read texts.
+            box: search for this part of the one picture only: x0, y0, x1, y1 in pixels of the upright picture.
+            k: how many hits at most.
+            offset: leave out this many of the best.
+            min_score: leave out hits below this cosine.
+
+        Raises:
+            ImageError, BoxError, UsageError: the query cannot be used.
+            EncoderError: a text, and the gallery's encoder reads none.
+        """
+        parts = query_parts(query, text=text, box=box)
+        asked = encode_query(self.encoder, parts, fetch=fetch, max_pixels=max_pixels)
+        return next(self._answers([asked], k=k, offset=offset, min_score=min_score))
+
+    def search_many(
+        self,
+        queries: Iterable[tuple[QuerySource, Sequence[float] | None] | QueryPart | Sequence[QueryPart]],
+        *,
+        k: int = 20,
+        offset: int = 0,
+        min_score: float | None = None,
+        fetch: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Iterator[QueryResult]:
+        """Answer queries in order, many at a time; one that cannot be used is answered by its error.
+
+        A query is a picture with its box or None, as a pair; or a `QueryPart`; or several of them.
+        """
+        remaining = map(batch_parts, queries)
+        while group := list(islice(remaining, _QUERIES_AT_ONCE)):
+            encoded = encode_queries(self.encoder, group, fetch=fetch, max_pixels=max_pixels)
+            usable = [asked for asked in encoded if isinstance(asked, EncodedQuery)]
+            answers = self._answers(usable, k=k, offset=offset, min_score=min_score)
+            for parts, asked in zip(group, encoded, strict=True):
+                box = _as_box(parts[0].box) if len(parts) == 1 else None
+                if isinstance(asked, EncodedQuery):
+                    yield QueryResult(query_label(parts), box, tuple(next(answers)), None, parts)
+                else:
+                    yield QueryResult(query_label(parts), box, (), str(asked), parts)
+
+    def query_vectors(
+        self,
+        queries: Sequence[tuple[QuerySource, Sequence[float] | None] | QueryPart | Sequence[QueryPart]],
+        *,
+        fetch: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> list[npt.NDArray[np.float32] | PatchwiseError]:
+        """Encode queries, given as for `search_many`, for `search_vectors`; one that cannot be used gives its error."""
+        group = [batch_parts(query) for query in queries]
+        encoded = encode_queries(self.encoder, group, fetch=fetch, max_pixels=max_pixels)
+        return [asked.vector if isinstance(asked, EncodedQuery) else asked for asked in encoded]
+
+    def search_vectors(
+        self,
+        vectors: npt.NDArray[np.float32],
+        *,
+        k: int = 20,
+        offset: int = 0,
+        min_score: float | None = None,
+    ) -> Iterator[list[Hit]]:
+        """Search with query vectors of this gallery's encoder: (Q, dimension) float32, unit length."""
+        return self._ranked(vectors, None, k=k, offset=offset, min_score=min_score)
+
+    def explain(
+        self,
+        query: Query | None,
+        hit: Hit | str | os.PathLike[str],
+        *,
+        text: str | None = None,
+        box: Sequence[float] | None = None,
+        fetch: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Explanation:
+        """Score of every region of one image for a query, given as for `search`: the numbers behind the heat map.
+
+        Raises:
+            UsageError: the image is not in the gallery.
+        """
+        parts = query_parts(query, text=text, box=box)
+        return self.explain_vector(encode_query(self.encoder, parts, fetch=fetch, max_pixels=max_pixels).vector, hit)
+
+    def explain_vector(self, vector: npt.NDArray[np.float32], hit: Hit | str | os.PathLike[str]) -> Explanation:
+        """The same for a query vector: (dimension,) float32."""
+        path = hit.path if isinstance(hit, Hit) else os.path.abspath(hit)
+        snapshot, _ = self.current()
+        index = snapshot.index_of_path(path)
+        if index is None:
+            raise UsageError(f"{path}: not in the gallery {self.path}")
+        return explain(snapshot, path, index, vector)
+
+    def _answers(self, asked: Sequence[EncodedQuery], **limits: Any) -> Iterator[list[Hit]]:
+        vectors = [query.vector for query in asked]
+        stacked = np.stack(vectors) if vectors else np.empty((0, self.encoder.dimension), dtype=np.float32)
+        parts = [query.part_vectors if len(query.parts) > 1 else None for query in asked]
+        return self._ranked(stacked, parts, **limits)
+
+    def _ranked(
+        self,
+        vectors: npt.NDArray[np.float32],
+        parts: Sequence[npt.NDArray[np.float32] | None] | None,
+        *,
+        k: int,
+        offset: int,
+        min_score: float | None,
+    ) -> Iterator[list[Hit]]:
+        if k < 1 or offset < 0:
+            raise UsageError(f"k must be at least 1 and offset at least 0, not {k} and {offset}")
+        snapshot, searcher = self.current()
+        return rank(snapshot, searcher, vectors, k=k, offset=offset, min_score=min_score, parts=parts)
+
+
+def _as_box(box: Sequence[float] | None) -> Box | None:
+    if box is None or len(box) != 4:
+        return None
+    return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
