@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from patchwise.errors import EncoderError
 from patchwise.images import SQUARE
 from patchwise.indexing.encode import BatchEncoder, encode_checked, encode_picture
+from patchwise.indexing.passes import Inputs
 from patchwise.indexing.prepare import Prepared
 from patchwise.regions import Regions
 from patchwise.regions.base import REGION_DTYPE
@@ -41,7 +42,8 @@ class Spy:
 
 def prepared(count: int, seed: int) -> Prepared:
     crops = np.random.default_rng(seed).integers(0, 256, (count, 2, 2, 3), dtype=np.uint8)
-    return Prepared((2, 2), Regions(np.zeros(count, dtype=REGION_DTYPE)), crops)
+    whole = np.array([[0, 0, 1, 1]], dtype=np.float32)
+    return Prepared((2, 2), Regions(np.zeros(count, dtype=REGION_DTYPE)), Inputs(crops, [whole] * count))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -63,7 +65,7 @@ def test_batches_are_full_and_vectors_the_same_as_one_by_one(counts: list[int], 
     assert set(spy.batches[:-1]) <= {batch_size}
     for number, same, vectors in done:
         assert same is pictures[number]
-        np.testing.assert_array_equal(vectors, encode_picture(Spy(4), pictures[number].crops))
+        np.testing.assert_array_equal(vectors, encode_picture(Spy(4), pictures[number].inputs.pixels))
     assert list(batches.finish()) == []
 
 
@@ -108,8 +110,8 @@ def test_nonsense_is_refused(broken: Broken, complaint: str) -> None:
     spy = Spy(4)
     spy.encode = broken  # type: ignore[method-assign]
     for attempt in (
-        lambda: encode_checked(spy, prepared(4, 0).crops),
-        lambda: encode_picture(spy, prepared(4, 0).crops),
+        lambda: encode_checked(spy, prepared(4, 0).inputs.pixels),
+        lambda: encode_picture(spy, prepared(4, 0).inputs.pixels),
         lambda: list(BatchEncoder[str](spy).push("a", prepared(4, 0))),
     ):
         with pytest.raises(EncoderError, match=complaint) as raised:

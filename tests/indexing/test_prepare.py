@@ -12,6 +12,7 @@ import pytest
 from conftest import make_picture
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.images.cut import DECODING_GAP
+from patchwise.indexing.passes import passes_of
 from patchwise.indexing.prepare import cut_picture
 from patchwise.regions import Regions, View
 from patchwise.regions.base import region_table
@@ -50,19 +51,19 @@ def photograph(tmp_path: Path) -> Path:
 def test_the_finest_side_decides_the_scale(photograph: Path, fake_encoder: Any, side: int, scale: int) -> None:
     assert DECODING_GAP == 1.1
     spy = Spy(side)
-    prepared = cut_picture(photograph, str(photograph), fake_encoder, spy, DEFAULT_MAX_PIXELS)
+    prepared = cut_picture(photograph, str(photograph), passes_of(fake_encoder), spy, DEFAULT_MAX_PIXELS)
     assert [(view.size, view.path, view.pixels) for view in spy.asked] == [(SIZE, str(photograph), None)]
     (laid,) = spy.laid
     assert (laid.size, laid.path) == (SIZE, str(photograph))
     assert laid.pixels is not None and laid.pixels.size == (SIZE[0] // scale, SIZE[1] // scale)
-    assert prepared.image_size == SIZE and prepared.crops.shape == (2, 16, 16, 3)
+    assert prepared.image_size == SIZE and prepared.inputs.pixels.shape == (2, 16, 16, 3)
     np.testing.assert_array_equal(prepared.regions.boxes, [(0, 0, *SIZE), (0, 0, side, side)])
 
 
 def test_formats_without_reduced_decoding_are_shown_whole(tmp_path: Path, fake_encoder: Any) -> None:
     make_picture(1, SIZE).save(tmp_path / "a.png")
     spy = Spy(480)
-    cut_picture(tmp_path / "a.png", "a.png", fake_encoder, spy, DEFAULT_MAX_PIXELS)
+    cut_picture(tmp_path / "a.png", "a.png", passes_of(fake_encoder), spy, DEFAULT_MAX_PIXELS)
     assert spy.asked == []
     assert spy.laid[0].pixels is not None and spy.laid[0].pixels.size == SIZE
 
@@ -73,6 +74,6 @@ def test_a_picture_on_its_side_is_shown_upright(tmp_path: Path, fake_encoder: An
     exif[0x0112] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
     spy = Spy(480)
-    prepared = cut_picture(tmp_path / "a.jpg", "a.jpg", fake_encoder, spy, DEFAULT_MAX_PIXELS)
+    prepared = cut_picture(tmp_path / "a.jpg", "a.jpg", passes_of(fake_encoder), spy, DEFAULT_MAX_PIXELS)
     assert spy.asked[0].size == spy.laid[0].size == prepared.image_size == (480, 640)
     assert spy.laid[0].pixels is not None and spy.laid[0].pixels.size == (60, 80)

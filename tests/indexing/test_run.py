@@ -19,6 +19,7 @@ from patchwise import Gallery
 from patchwise.errors import EncoderError, GalleryError, StorageFull, UsageError
 from patchwise.indexing import IndexProgress, IndexReport
 from patchwise.indexing import run as module
+from patchwise.indexing.passes import passes_of
 
 REGIONS = 5  # of each picture
 Picture = Callable[..., Image.Image]
@@ -554,9 +555,9 @@ def test_memory_stays_bounded_by_the_look_ahead(fake_encoder: Any) -> None:
     from patchwise.regions import Pyramid
 
     large = replace_size(fake_encoder, 512)
-    assert 2 <= module._window(large, Pyramid(3)) <= module._LOOK_AHEAD_BYTES // (30 * 512 * 512 * 3) + 1
-    assert module._window(replace_size(fake_encoder, 4096), Pyramid(7)) == 2
-    assert module._window(fake_encoder, Pyramid(0)) == 64
+    assert 2 <= module._window(passes_of(large), Pyramid(3)) <= module._LOOK_AHEAD_BYTES // (30 * 512 * 512 * 3) + 1
+    assert module._window(passes_of(replace_size(fake_encoder, 4096)), Pyramid(7)) == 2
+    assert module._window(passes_of(fake_encoder), Pyramid(0)) == 64
 
 
 def replace_size(encoder: Any, input_size: int) -> Any:

@@ -270,9 +270,9 @@ def test_many_regions_are_sampled_evenly(
         picture(seed).save(tmp_path / f"{seed}.png")
     monkeypatch.setattr(module, "_REGIONS", limit)
     encoded: list[np.ndarray] = []
-    really = module.encode_picture
+    really = module.encode_prepared
     monkeypatch.setattr(
-        module, "encode_picture", lambda encoder, crops: (encoded.append(crops), really(encoder, crops))[1]
+        module, "encode_prepared", lambda encoder, one: (encoded.append(one.inputs.pixels), really(encoder, one))[1]
     )
     learn_whitening(fake_encoder, None, Pyramid(3), walk([tmp_path]), 2)
     assert [len(crops) for crops in encoded] == [taken] * 3

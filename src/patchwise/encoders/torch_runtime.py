@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ _CPU_BATCH = 8  # regions of 224 x 224 whose activations stay in the cache; more
 _MAX_BATCH = 512
 _MEMORY_SHARE = 0.5  # of what is free on the device: activations of the next call, and what others take meanwhile
 _READ_BYTES = 1 << 22
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -68,43 +70,55 @@ class TorchEncoder:
     @cached_property
     def batch_size(self) -> int:
         """As many regions as the memory of the device takes; later halved where that was too many."""
-        if self.device.type != "cuda":
-            return min(max(_CPU_BATCH * 224**2 // self.input_size**2, 1), _MAX_BATCH)
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(self.device)
-        before = torch.cuda.memory_allocated(self.device)
-        self._forward(self._network.features, np.zeros((8, self.input_size, self.input_size, 3), dtype=np.uint8))
-        per_region = max((torch.cuda.max_memory_allocated(self.device) - before) / 8, 1.0)
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return int(2 ** np.floor(np.log2(np.clip(free * _MEMORY_SHARE / per_region, 1, _MAX_BATCH))))
+        return self._fitting(self.input_size)
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return self._in_batches(self._network.features, pixels)
+        if not len(pixels):
+            return np.empty((0, self.dimension), dtype=np.float32)
+        vectors, self.batch_size = self._in_batches(
+            lambda part: self._forward(self._network.features, pixels[part]), len(pixels), self.batch_size
+        )
+        return np.concatenate(vectors)
+
+    def _fitting(self, side: int) -> int:
+        """How many pictures of side x side pixels the network takes at once."""
+        if self.device.type != "cuda":
+            return min(max(_CPU_BATCH * 224**2 // side**2, 1), _MAX_BATCH)
+        import torch
+
+        regions_each = max(side**2 // self.input_size**2, 1)
+        tried, most = max(8 // regions_each, 1), max(_MAX_BATCH // regions_each, 1)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        self._forward(self._network.features, np.zeros((tried, side, side, 3), dtype=np.uint8))
+        per_picture = max((torch.cuda.max_memory_allocated(self.device) - before) / tried, 1.0)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return int(2 ** np.floor(np.log2(np.clip(free * _MEMORY_SHARE / per_picture, 1, most))))
 
     def _in_batches(
-        self, function: Callable[[torch.Tensor], torch.Tensor], pixels: npt.NDArray[np.uint8]
-    ) -> npt.NDArray[np.float32]:
-        vectors = np.empty((len(pixels), self.dimension), dtype=np.float32)
+        self, run: Callable[[slice], _T], count: int, size: int, what: str = "region"
+    ) -> tuple[list[_T], int]:
+        """`run` on slices of at most `size`, in order; its results, and the size that memory had room for."""
+        results: list[_T] = []
         first = 0
-        while first < len(pixels):
-            batch = pixels[first : first + self.batch_size]
+        while first < count:
+            part = slice(first, min(first + size, count))
             try:
-                vectors[first : first + len(batch)] = self._forward(function, batch)
+                results.append(run(part))
             except RuntimeError as error:  # torch.OutOfMemoryError is one
                 if not _out_of_memory(error):
                     raise
-                self.batch_size = self._halved(len(batch))
+                size = self._halved(part.stop - part.start, what)
             else:
-                first += len(batch)
-        return vectors
+                first = part.stop
+        return results, size
 
-    def _halved(self, failed: int) -> int:
+    def _halved(self, failed: int, what: str) -> int:
         import torch
 
         if failed == 1:
             raise EncoderError(
-                f"encoder {self.id}: the memory of {self.device} does not hold one region; free some, use a smaller "
+                f"encoder {self.id}: the memory of {self.device} does not hold one {what}; free some, use a smaller "
                 "encoder or input size, or --device cpu"
             )
         if self.device.type == "cuda":
@@ -170,9 +184,15 @@ def torch_encoder(
     Raises:
         EncoderError: an option cannot be honoured.
     """
-    kind: Any = TorchTextEncoder if network.texts is not None else TorchEncoder
-    encoder: TorchEncoder = kind(spec, network, preprocessing.asked(spec.options), weights_sha256)
-    return encoder
+    asked = preprocessing.asked(spec.options)
+    if spec.options.encode == "dense":
+        from patchwise.encoders.dense import TorchDenseEncoder
+
+        return TorchDenseEncoder(spec, network, asked, weights_sha256)
+    if spec.options.picture_size is not None:
+        raise EncoderError(f"encoder {spec}: picture_size is for encode=dense, which looks at whole pictures")
+    kind = TorchTextEncoder if network.texts is not None else TorchEncoder
+    return kind(spec, network, asked, weights_sha256)
 
 
 def weights_digest(files: Iterable[Path], *more: bytes) -> str:

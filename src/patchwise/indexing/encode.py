@@ -1,4 +1,4 @@
-"""Encoding cut pictures in batches of even size, whatever the number of regions of each."""
+"""Encoding pictures in batches of even size, whatever the number of inputs of each."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.encoders import Encoder
-from patchwise.errors import EncoderError
+from patchwise.indexing.passes import Inputs, encode_checked, passes_of
 from patchwise.indexing.prepare import Prepared
 
-__all__ = ["BatchEncoder", "encode_checked", "encode_picture"]
+__all__ = ["BatchEncoder", "encode_checked", "encode_picture", "encode_prepared"]
 
 _T = TypeVar("_T")
 
@@ -22,69 +22,57 @@ class BatchEncoder(Generic[_T]):
     """Collects cut pictures, encodes full batches across them, and hands back those that are complete."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._size = max(encoder.batch_size, 1)
+        self._passes = passes_of(encoder)
+        self._size = self._passes.batch_size
         self._waiting: deque[tuple[_T, Prepared]] = deque()
-        self._crops: list[npt.NDArray[np.uint8]] = []
-        self._crop_count = 0
-        self._vectors: list[npt.NDArray[np.float32]] = []
-        self._vector_count = 0
+        self._inputs: list[Inputs] = []
+        self._input_count = 0
+        self._vectors = np.empty((0, encoder.dimension), dtype=np.float32)
 
     def push(self, item: _T, prepared: Prepared) -> Iterator[tuple[_T, Prepared, npt.NDArray[np.float32]]]:
         """Add a picture; yields every picture that is now encoded, in the order of pushing."""
         self._waiting.append((item, prepared))
-        self._crops.append(prepared.crops)
-        self._crop_count += len(prepared.crops)
-        if self._crop_count >= self._size:
-            self._encode(self._crop_count - self._crop_count % self._size)
+        self._inputs.append(prepared.inputs)
+        self._input_count += len(prepared.inputs)
+        if self._input_count >= self._size:
+            self._encode(self._input_count - self._input_count % self._size)
             yield from self._complete()
 
     def finish(self) -> Iterator[tuple[_T, Prepared, npt.NDArray[np.float32]]]:
         """Encode what is left; yields the remaining pictures."""
-        self._encode(self._crop_count)
+        self._encode(self._input_count)
         yield from self._complete()
 
     def _encode(self, count: int) -> None:
-        if not self._crops:
+        if not self._inputs:
             return
-        crops = np.concatenate(self._crops)
-        for start in range(0, count, self._size):
-            vectors = encode_checked(self._encoder, crops[start : min(start + self._size, count)])
-            self._vectors.append(vectors)
-            self._vector_count += len(vectors)
-        self._crops = [crops[count:]] if len(crops) > count else []
-        self._crop_count -= count
+        inputs = Inputs.joined(self._inputs)
+        starts = range(0, count, self._size)
+        found = [self._passes.encode(inputs[start : min(start + self._size, count)]) for start in starts]
+        self._vectors = np.concatenate([self._vectors, *found])
+        self._inputs = [inputs[count:]] if len(inputs) > count else []
+        self._input_count -= count
 
     def _complete(self) -> Iterator[tuple[_T, Prepared, npt.NDArray[np.float32]]]:
-        vectors = np.concatenate(self._vectors) if self._vectors else np.empty((0, self._encoder.dimension), np.float32)
         taken = 0
-        while self._waiting and taken + len(self._waiting[0][1].regions) <= len(vectors):
+        while self._waiting and taken + len(self._waiting[0][1].regions) <= len(self._vectors):
             item, prepared = self._waiting.popleft()
-            yield item, prepared, vectors[taken : taken + len(prepared.regions)]
+            yield item, prepared, self._vectors[taken : taken + len(prepared.regions)]
             taken += len(prepared.regions)
-        self._vectors = [vectors[taken:]]
-
-
-def encode_checked(encoder: Encoder, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Encode, and refuse what no search could use.
-
-    Raises:
-        EncoderError: wrong shape, or a vector that is not finite.
-    """
-    vectors = encoder.encode(crops)
-    if vectors.shape != (len(crops), encoder.dimension):
-        raise EncoderError(
-            f"encoder {encoder.id!r} returned shape {vectors.shape} for {len(crops)} regions "
-            f"instead of {(len(crops), encoder.dimension)}"
-        )
-    if not np.isfinite(vectors).all():
-        raise EncoderError(f"encoder {encoder.id!r} returned values that are not finite; its weights are damaged")
-    return vectors
+        self._vectors = self._vectors[taken:]
 
 
 def encode_picture(encoder: Encoder, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Encode the regions of one picture: (N, S, S, 3) uint8 to (N, dimension) float32."""
+    """Encode (N, S, S, 3) uint8 crops, such as queries, each by itself, to (N, dimension) float32."""
     step = max(encoder.batch_size, 1)
     return np.concatenate(
         [encode_checked(encoder, crops[start : start + step]) for start in range(0, len(crops), step)]
     )
+
+
+def encode_prepared(encoder: Encoder, prepared: Prepared) -> npt.NDArray[np.float32]:
+    """Encode the regions of one picture to (regions, dimension) float32."""
+    passes = passes_of(encoder)
+    step = passes.batch_size
+    starts = range(0, len(prepared.inputs), step)
+    return np.concatenate([passes.encode(prepared.inputs[start : start + step]) for start in starts])

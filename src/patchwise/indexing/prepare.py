@@ -1,4 +1,4 @@
-"""From a file to regions ready for the encoder; runs in worker threads, ahead of the encoder."""
+"""From a file to inputs ready for the encoder; runs in worker threads, ahead of the encoder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from patchwise.encoders import Encoder
 from patchwise.errors import ImageUnreadable
-from patchwise.images import cut_regions, read_bytes, read_picture, split_tar_path
-from patchwise.images.cut import shrink_factor
+from patchwise.images import read_bytes, read_picture, split_tar_path
+from patchwise.indexing.passes import Inputs, Passes
 from patchwise.indexing.walk import FoundFile
 from patchwise.regions import Regions, RegionStrategy, View
 
@@ -24,11 +20,11 @@ _DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class Prepared:
-    """A decoded picture: `crops` is (regions, S, S, 3) uint8, row for row with `regions`."""
+    """A decoded picture: its regions, and what the encoder is shown to encode them."""
 
     image_size: tuple[int, int]
     regions: Regions
-    crops: npt.NDArray[np.uint8]
+    inputs: Inputs
 
 
 def read_and_hash(file: FoundFile) -> tuple[bytes | Path, bytes]:
@@ -53,19 +49,18 @@ def read_and_hash(file: FoundFile) -> tuple[bytes | Path, bytes]:
         raise ImageUnreadable(file.path, f"cannot be read ({error.strerror or error})") from error
 
 
-def cut_picture(
-    source: bytes | Path, name: str, encoder: Encoder, strategy: RegionStrategy, max_pixels: int
-) -> Prepared:
-    """Decode an image no larger than its regions need, and cut them; `name` is its path, for strategies and errors.
+def cut_picture(source: bytes | Path, name: str, passes: Passes, strategy: RegionStrategy, max_pixels: int) -> Prepared:
+    """Decode an image no larger than it is needed, and cut it for the encoder.
+
+    `name` is its path, for strategies and errors.
 
     Raises:
         ImageError: it cannot be decoded.
     """
 
     def shrink(size: tuple[int, int]) -> float:
-        return shrink_factor(strategy.finest_side(View(size, name)), encoder.input_size, encoder.fit)
+        return passes.shrink_factor(strategy, View(size, name))
 
     picture = read_picture(source, name=name, max_pixels=max_pixels, shrink=shrink)
     regions = strategy.regions(View(picture.size, name, picture.pixels))
-    crops = cut_regions(picture, regions.boxes, encoder.input_size, encoder.resampling, encoder.fit)
-    return Prepared(picture.size, regions, crops)
+    return Prepared(picture.size, regions, passes.cut(picture, regions))

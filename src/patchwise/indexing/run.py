@@ -17,6 +17,7 @@ from patchwise.encoders import Encoder
 from patchwise.errors import EncoderError, GalleryError, ImageError
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing.encode import BatchEncoder
+from patchwise.indexing.passes import Passes, passes_of
 from patchwise.indexing.prepare import Prepared, cut_picture, read_and_hash
 from patchwise.indexing.walk import FoundFile, Walk
 from patchwise.regions import RegionStrategy
@@ -101,9 +102,10 @@ def index_paths(
         encoder = load_encoder()
         leaving = Counter(known[path].content for path in vanished)
         run = _Run(writer, encoder, report, known, leaving, len(todo), progress)
-        look = _Look(writer, encoder, strategy, max_pixels)
+        passes = passes_of(encoder)
+        look = _Look(writer, passes, strategy, max_pixels)
         try:
-            for looked in _ahead(look, todo, workers or _workers(), _window(encoder, strategy)):
+            for looked in _ahead(look, todo, workers or _workers(), _window(passes, strategy)):
                 run.take(looked)
             run.finish()
         except (KeyboardInterrupt, EncoderError):
@@ -230,8 +232,8 @@ class _Run:
 class _Look:
     """What a worker thread does with one file."""
 
-    def __init__(self, writer: Writer, encoder: Encoder, strategy: RegionStrategy, max_pixels: int) -> None:
-        self._catalogue, self._encoder, self._strategy = writer.catalogue, encoder, strategy
+    def __init__(self, writer: Writer, passes: Passes, strategy: RegionStrategy, max_pixels: int) -> None:
+        self._catalogue, self._passes, self._strategy = writer.catalogue, passes, strategy
         self._max_pixels = max_pixels
 
     def __call__(self, file: FoundFile) -> _Looked | tuple[FoundFile, str]:
@@ -240,7 +242,7 @@ class _Look:
             content = self._catalogue.content_by_hash(digest)
             if content is not None:
                 return _Looked(file, digest, None, content.id)
-            prepared = cut_picture(source, file.path, self._encoder, self._strategy, self._max_pixels)
+            prepared = cut_picture(source, file.path, self._passes, self._strategy, self._max_pixels)
             return _Looked(file, digest, prepared, None)
         except ImageError as error:
             return file, error.reason
@@ -273,14 +275,15 @@ def prepared_ahead(
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Iterator[Prepared]:
     """Decode and cut files ahead of their use; those that cannot be read are left out."""
+    passes = passes_of(encoder)
 
     def look(file: FoundFile) -> _Looked | tuple[FoundFile, str]:
         try:
-            return _Looked(file, b"", cut_picture(Path(file.path), file.path, encoder, strategy, max_pixels), None)
+            return _Looked(file, b"", cut_picture(Path(file.path), file.path, passes, strategy, max_pixels), None)
         except ImageError as error:
             return file, error.reason
 
-    for looked in _ahead(look, files, _workers(), _window(encoder, strategy)):
+    for looked in _ahead(look, files, _workers(), _window(passes, strategy)):
         if isinstance(looked, _Looked) and looked.prepared is not None:
             yield looked.prepared
 
@@ -289,9 +292,9 @@ def _workers() -> int:
     return max(os.cpu_count() or 1, 2)
 
 
-def _window(encoder: Encoder, strategy: RegionStrategy) -> int:
+def _window(passes: Passes, strategy: RegionStrategy) -> int:
     """How many cut pictures may wait in memory."""
-    return max(min(_LOOK_AHEAD_BYTES // (strategy.typical_count * encoder.input_size**2 * 3), 64), 2)
+    return max(min(_LOOK_AHEAD_BYTES // passes.input_bytes(strategy), 64), 2)
 
 
 def _same(file: FoundFile, row: FileRow | None) -> bool:

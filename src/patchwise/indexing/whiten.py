@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import numpy.typing as npt
 
 from patchwise.encoders import Encoder, Whitening, WhiteningPrior
 from patchwise.errors import EncoderError
 from patchwise.images import DEFAULT_MAX_PIXELS
-from patchwise.indexing.encode import encode_picture
+from patchwise.indexing.encode import encode_prepared
 from patchwise.indexing.run import prepared_ahead
 from patchwise.indexing.walk import Walk
-from patchwise.regions import RegionStrategy
+from patchwise.regions import Regions, RegionStrategy, View
 
 __all__ = ["learn_whitening"]
 
@@ -37,9 +38,8 @@ def learn_whitening(
     """
     count = min(len(found.files), _PICTURES)
     chosen = [found.files[number * len(found.files) // count] for number in range(count)]
-    pictures = prepared_ahead(chosen, backbone, strategy, max_pixels)
-    limit = max(_REGIONS // max(count, 1), 1)
-    vectors = [encode_picture(backbone, _spread(picture.crops, limit)) for picture in pictures]
+    fewer = _Spread(strategy, max(_REGIONS // max(count, 1), 1))
+    vectors = [encode_prepared(backbone, one) for one in prepared_ahead(chosen, backbone, fewer, max_pixels)]
     if not vectors:
         raise EncoderError(
             f"learning a whitening needs pictures, and none of the {count} looked at can be read; index others first, "
@@ -51,6 +51,26 @@ def learn_whitening(
     return Whitening.learn(stacked, dimension)
 
 
-def _spread(crops: npt.NDArray[np.uint8], limit: int) -> npt.NDArray[np.uint8]:
-    """At most `limit` of the crops, the first among them."""
-    return crops if len(crops) <= limit else crops[np.arange(limit) * len(crops) // limit]
+@dataclass(frozen=True)
+class _Spread:
+    """At most `limit` of the regions that a strategy lays, the first among them."""
+
+    strategy: RegionStrategy
+    limit: int
+
+    @property
+    def name(self) -> str:
+        return self.strategy.name
+
+    @property
+    def typical_count(self) -> int:
+        return min(self.strategy.typical_count, self.limit)
+
+    def finest_side(self, view: View) -> float:
+        return self.strategy.finest_side(view)
+
+    def regions(self, view: View) -> Regions:
+        found = self.strategy.regions(view)
+        if len(found) <= self.limit:
+            return found
+        return Regions(found.table[np.arange(self.limit) * len(found) // self.limit])
