@@ -176,7 +176,11 @@ def _advice(spec: EncoderSpec) -> str:
         owner, repository = on_hub.groups()
         form = f"timm:{repository}" if owner == "timm" else f"hf:{owner}/{repository}"
         return f"a name on the hub needs its family before it: {form}"
-    near = difflib.get_close_matches(name.lower(), {*KNOWN, *encoder_families()}, n=3)
+    if spec.reference:
+        families = difflib.get_close_matches(spec.family.lower(), encoder_families())
+        near = [f"{family}:{spec.reference}" for family in families]
+    else:
+        near = difflib.get_close_matches(name.lower(), {*KNOWN, *encoder_families()})
     meant = f"unknown; did you mean {' or '.join(near)}? Names" if near else "unknown; names"
     return f"{meant} are those that `patchwise encoders` lists, or begin with {', '.join(encoder_families())}"
 

@@ -1,0 +1,145 @@
+"""What is said of the encoders known by name, against architectures built without weights and the libraries' tables."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from patchwise.encoders import EncoderSpec, builtin, canonical_id, load_encoder
+from patchwise.encoders.known import KNOWN, KnownEncoder
+from patchwise.encoders.registry import FAMILIES
+
+# The checkpoints for transformers, by the names that timm has for the same weights.
+IN_TIMM = {
+    "facebook/dinov2-small": "vit_small_patch14_dinov2.lvd142m",
+    "facebook/dinov2-base": "vit_base_patch14_dinov2.lvd142m",
+    "facebook/dinov2-large": "vit_large_patch14_dinov2.lvd142m",
+    "facebook/dinov2-giant": "vit_giant_patch14_dinov2.lvd142m",
+    "facebook/dinov2-with-registers-small": "vit_small_patch14_reg4_dinov2.lvd142m",
+    "facebook/dinov2-with-registers-base": "vit_base_patch14_reg4_dinov2.lvd142m",
+    "facebook/dinov2-with-registers-large": "vit_large_patch14_reg4_dinov2.lvd142m",
+    "facebook/dinov2-with-registers-giant": "vit_giant_patch14_reg4_dinov2.lvd142m",
+    "google/siglip-base-patch16-224": "vit_base_patch16_siglip_224.webli",
+    "google/siglip-large-patch16-256": "vit_large_patch16_siglip_256.webli",
+    "google/siglip-so400m-patch14-384": "vit_so400m_patch14_siglip_384.webli",
+    "google/siglip2-base-patch16-224": "vit_base_patch16_siglip_224.v2_webli",
+    "google/siglip2-large-patch16-256": "vit_large_patch16_siglip_256.v2_webli",
+    # timm cuts the 384 pixels to the 27 patches of 14 that fit in.
+    "google/siglip2-so400m-patch14-384": "vit_so400m_patch14_siglip_378.v2_webli",
+}
+
+
+def aliases(family: str) -> list[object]:
+    found = [one for one in KNOWN.values() if EncoderSpec.parse(one.name).family == family]
+    return [pytest.param(one, id=one.alias) for one in found]
+
+
+def millions(module: Any) -> float:
+    return round(sum(parameter.numel() for parameter in module.parameters()) / 1e6, 1)
+
+
+@cache
+def timm_network(name: str) -> SimpleNamespace:
+    """The architecture as timm builds it, without its classifier, on no memory; and what timm says of its weights."""
+    torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
+    with torch.device("meta"):
+        module = timm.create_model(name.partition(".")[0], pretrained=False, num_classes=0)
+    return SimpleNamespace(
+        dimension=module.num_features, parameters=millions(module), weights=timm.get_pretrained_cfg(name)
+    )
+
+
+def test_every_alias_is_here() -> None:
+    sizes = {
+        "dinov2": ("s", "b", "l", "g", "s-reg", "b-reg", "l-reg", "g-reg"),
+        "dinov3": ("s", "b", "l"),
+        "siglip": ("b", "l", "so400m"),
+        "siglip2": ("b", "l", "so400m"),
+        "clip": ("b32", "b16", "l14"),
+        "openclip": ("b32", "b32-datacomp", "b16", "l14", "h14"),
+    }
+    expected = [f"{kind}-{size}" for kind, kinds in sizes.items() for size in kinds]
+    assert list(KNOWN) == ["builtin", *expected]
+    assert all(KNOWN[alias].alias == alias for alias in KNOWN)
+
+
+@pytest.mark.parametrize("known", KNOWN.values(), ids=KNOWN)
+def test_names_are_canonical_and_of_known_families(known: KnownEncoder) -> None:
+    assert canonical_id(known.alias) == canonical_id(known.name) == known.name
+    assert EncoderSpec.parse(known.name).family in FAMILIES
+
+
+@pytest.mark.parametrize("known", aliases("hf"))
+def test_transformers_encoders_are_as_timm_builds_them(known: KnownEncoder) -> None:
+    assert known.name == f"hf:{known.repository}"
+    twin = timm_network(IN_TIMM[known.repository])
+    assert (known.dimension, known.parameters) == (twin.dimension, twin.parameters)
+    assert known.licence.lower() == twin.weights.license
+    assert known.texts == ("siglip" in known.repository)
+
+
+@pytest.mark.parametrize("known", aliases("hf"))
+def test_transformers_encoders_have_their_input_size(known: KnownEncoder) -> None:
+    transformers = pytest.importorskip("transformers")
+    if "dinov2" in known.repository:
+        # Trained last at 518 pixels, as timm has it; its processor in transformers cuts out this many.
+        processor = transformers.BitImageProcessor()
+        assert known.input_size == processor.crop_size["height"] == processor.crop_size["width"]
+        assert timm_network(IN_TIMM[known.repository]).weights.input_size[1] == 518
+    else:
+        patch = int(known.repository.partition("patch")[2].partition("-")[0])
+        assert known.repository.endswith(f"-{known.input_size}")
+        side = timm_network(IN_TIMM[known.repository]).weights.input_size[1]
+        assert known.input_size // patch == side // patch
+
+
+@pytest.mark.parametrize("known", aliases("timm"))
+def test_timm_encoders_are_as_timm_says(known: KnownEncoder) -> None:
+    network = timm_network(EncoderSpec.parse(known.name).reference)
+    assert (known.dimension, known.parameters) == (network.dimension, network.parameters)
+    assert (known.input_size, known.input_size) == network.weights.input_size[1:]
+    assert known.repository == network.weights.hf_hub_id
+    assert known.licence.lower().replace(" ", "-") == network.weights.license
+    assert not known.texts
+
+
+@pytest.mark.parametrize("known", aliases("open_clip"))
+def test_open_clip_encoders_are_as_open_clip_builds_them(known: KnownEncoder) -> None:
+    torch, open_clip = pytest.importorskip("torch"), pytest.importorskip("open_clip")
+    architecture, _, tag = EncoderSpec.parse(known.name).reference.partition("/")
+    with torch.device("meta"):
+        module = open_clip.model.CLIP(**open_clip.get_model_config(architecture))
+    assert known.dimension == module.visual.output_dim
+    assert (known.input_size, known.input_size) == module.visual.image_size
+    assert known.parameters == millions(module.visual)
+    assert known.texts and module.transformer is not None
+    published = open_clip.get_pretrained_cfg(architecture, tag)
+    assert known.repository == published["hf_hub"].rstrip("/")
+    # A network with another activation than its weights were trained with loads, and gives worse vectors.
+    assert published.get("quick_gelu", False) == open_clip.get_model_config(architecture).get("quick_gelu", False)
+
+
+@pytest.mark.parametrize("known", aliases("open_clip"))
+def test_licences_of_open_clip_encoders(known: KnownEncoder) -> None:
+    """LAION's repositories are under MIT by their cards; timm's copies under what timm says."""
+    if known.repository.startswith("laion/"):
+        assert known.licence == "MIT"
+    else:
+        assert known.licence.lower() == timm_network(known.repository.partition("/")[2]).weights.license
+
+
+def test_the_built_in_encoder_is_as_shipped() -> None:
+    onnx = pytest.importorskip("onnx")
+    known, encoder = KNOWN["builtin"], load_encoder("builtin")
+    assert (known.dimension, known.input_size) == (encoder.dimension, encoder.input_size)
+    graph = onnx.load(str(Path(builtin.__file__).parent / "weights" / "efficientnet_lite0.onnx")).graph
+    sizes = {one.name: int(np.prod(one.dims)) for one in graph.initializer}
+    quantised = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    learned = [name for node in graph.node if node.op_type == "Conv" for name in node.input[1:]]  # kernels and biases
+    assert known.parameters == round(sum(sizes[quantised.get(name, name)] for name in learned) / 1e6, 1)
+    assert (known.repository, known.texts) == ("", False)
