@@ -34,8 +34,13 @@ from patchwise.errors import EncoderError
         (" dinov2-s ", "hf:facebook/dinov2-small"),
         ("dinov2-s,size=336", "hf:facebook/dinov2-small,size=336"),
         ("dinov2-s@4a0f3e1", "hf:facebook/dinov2-small@4a0f3e1"),
-        ("dinov3-b@4a0f3e1,fit=pad,size=512", "timm:vit_base_patch16_dinov3.lvd1689m@4a0f3e1,size=512,fit=pad"),
-        ("clip-b32,pooling=projection", "open_clip:ViT-B-32-quickgelu/openai,pooling=projection"),
+        ("dinov3-b", "timm:vit_base_patch16_dinov3.lvd1689m,pooling=cls"),
+        ("dinov3-b,pooling=mean", "timm:vit_base_patch16_dinov3.lvd1689m,pooling=mean"),
+        (
+            "dinov3-b@4a0f3e1,fit=pad,size=512",
+            "timm:vit_base_patch16_dinov3.lvd1689m@4a0f3e1,size=512,fit=pad,pooling=cls",
+        ),
+        ("clip-b32,pooling=projection", "open_clip:ViT-B-32/openai,pooling=projection"),
         ("timm:any.tag", "timm:any.tag"),
     ],
 )
@@ -78,6 +83,7 @@ def test_a_folder_called_like_an_alias_does_not_hide_it(tmp_path: Path, monkeypa
         ("facebook/dinov2-small@main,size=5", "needs its family before it: hf:facebook/dinov2-small@main$"),
         ("https://huggingface.co/facebook/dinov2-small/", "before it: hf:facebook/dinov2-small$"),
         ("timm/vit_small.lvd142m", r"before it: timm:vit_small\.lvd142m$"),
+        ("builtin@main", "did you mean builtin"),
         ("hf", "names nothing to load; expected hf:OWNER/NAME or hf:FOLDER"),
         ("open_clip:", "names nothing to load; expected open_clip:ARCH/TAG"),
         ("dinov2-s,siez=5", "unknown option 'siez'"),
@@ -92,7 +98,7 @@ def test_advice_for_names_that_do_not_work(given: str, advice: str) -> None:
 def test_advice_names_a_form_that_is_understood() -> None:
     with pytest.raises(EncoderError) as raised:
         canonical_id("timm/vit_small_patch16_dinov3.lvd1689m")
-    assert same_encoder(str(raised.value).rpartition(" ")[2], canonical_id("dinov3-s"))
+    assert same_encoder(str(raised.value).rpartition(" ")[2] + ",pooling=cls", canonical_id("dinov3-s"))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +283,7 @@ def test_the_overview_of_known_encoders(monkeypatch: pytest.MonkeyPatch) -> None
     assert states["builtin"] == ("shipped", "")
     assert states["dinov2-s"] == ("to download", "")
     assert states["dinov2-b"] == ("here", "")
-    assert states["dinov3-s"] == ("package missing", "pip install 'patchwise[torch]'")
+    assert states["dinov3-s"] == ("package missing", "pip install 'patchwise[timm]'")
 
 
 def test_the_overview_of_families(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,9 +48,12 @@ def _clip(alias: str, reference: str, repository: str, licence: str, dimension: 
 
 
 def _dinov3(alias: str, architecture: str, dimension: int, parameters: float) -> KnownEncoder:
-    # The owner's repositories (facebook/dinov3-...) ask for an application first; timm's copies do not.
+    # The owner's repositories (facebook/dinov3-...) ask for an application first; timm's copies do not. timm would take
+    # the mean of the tokens; the owner's code, and transformers with it, take the class token.
     reference = f"{architecture}.lvd1689m"
-    return KnownEncoder(alias, f"timm:{reference}", f"timm/{reference}", dimension, 256, parameters, _DINOV3)
+    return KnownEncoder(
+        alias, f"timm:{reference},pooling=cls", f"timm/{reference}", dimension, 256, parameters, _DINOV3
+    )
 
 
 # OpenAI's own repositories of CLIP hold no safetensors, timm's copies do. Those of OpenCLIP on DataComp hold them for
@@ -74,9 +77,9 @@ _ALL = (
     _hf("siglip2-b", "google/siglip2-base-patch16-224", 768, 224, 92.9, texts=True),
     _hf("siglip2-l", "google/siglip2-large-patch16-256", 1024, 256, 316.0, texts=True),
     _hf("siglip2-so400m", "google/siglip2-so400m-patch14-384", 1152, 384, 428.2, texts=True),
-    _clip("clip-b32", "ViT-B-32-quickgelu/openai", "timm/vit_base_patch32_clip_224.openai", "Apache-2.0", 512, 87.8),
-    _clip("clip-b16", "ViT-B-16-quickgelu/openai", "timm/vit_base_patch16_clip_224.openai", "Apache-2.0", 512, 86.2),
-    _clip("clip-l14", "ViT-L-14-quickgelu/openai", "timm/vit_large_patch14_clip_224.openai", "Apache-2.0", 768, 304.0),
+    _clip("clip-b32", "ViT-B-32/openai", "timm/vit_base_patch32_clip_224.openai", "Apache-2.0", 512, 87.8),
+    _clip("clip-b16", "ViT-B-16/openai", "timm/vit_base_patch16_clip_224.openai", "Apache-2.0", 512, 86.2),
+    _clip("clip-l14", "ViT-L-14/openai", "timm/vit_large_patch14_clip_224.openai", "Apache-2.0", 768, 304.0),
     _clip("openclip-b32", "ViT-B-32/laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "MIT", 512, 87.8),
     _clip(
         "openclip-b32-datacomp",

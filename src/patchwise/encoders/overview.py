@@ -59,6 +59,7 @@ def _state(known: KnownEncoder) -> KnownState:
     return KnownState(known, weights, install)
 
 
-def _install(family: str) -> str:
-    missing = any(find_spec(package) is None for package in FAMILIES[family].packages)
-    return "pip install 'patchwise[torch]'" if missing else ""
+def _install(name: str) -> str:
+    family = FAMILIES[name]
+    missing = any(find_spec(package) is None for package in family.packages)
+    return f"pip install 'patchwise[{family.extra}]'" if missing else ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 from patchwise.encoders.base import Encoder
 from patchwise.encoders.known import KNOWN
@@ -56,22 +57,27 @@ class Family:
     Args:
         loader: module and function; the module is imported when it is asked for.
         forms: how a name of this family is written.
-        packages: what has to be installed beside patchwise.
+        packages: modules that have to be there beside patchwise.
+        extra: of patchwise, which brings them.
     """
 
     loader: str
     forms: str
     packages: tuple[str, ...] = ()
+    extra: str = "torch"
 
 
 FAMILIES: Mapping[str, Family] = {
     "builtin": Family("patchwise.encoders.builtin:load", "builtin"),
     "hf": Family("patchwise.encoders.hf:load", "hf:OWNER/NAME or hf:FOLDER", ("torch", "transformers")),
-    "timm": Family("patchwise.encoders.timm_models:load", "timm:ARCH.TAG or timm:FOLDER", ("torch", "timm")),
+    "timm": Family("patchwise.encoders.timm_models:load", "timm:NAME or timm:FOLDER", ("torch", "timm"), "timm"),
     "open_clip": Family(
-        "patchwise.encoders.open_clip_models:load", "open_clip:ARCH/TAG or open_clip:FOLDER", ("torch", "open_clip")
+        "patchwise.encoders.open_clip_models:load",
+        "open_clip:ARCH/TAG or open_clip:FOLDER",
+        ("torch", "open_clip"),
+        "open-clip",
     ),
-    "onnx": Family("patchwise.encoders.onnx_files:load", "onnx:FILE or onnx:OWNER/NAME"),
+    "onnx": Family("patchwise.encoders.onnx_files:load", "onnx:FILE or onnx:FOLDER or onnx:OWNER/NAME"),
 }
 
 
@@ -151,17 +157,28 @@ def _adapted(encoder: Encoder, path: Path) -> Encoder:
 
 
 def _spec(text: str, device: str = "auto") -> EncoderSpec:
-    name, comma, options = text.strip().partition(",")
-    alias, revision = split_revision(name)
-    if alias in KNOWN:
-        name = KNOWN[alias].name + (f"@{revision}" if revision else "")
-    spec = replace(EncoderSpec.parse(name + comma + options), device=device)
+    spec = _written_out(replace(EncoderSpec.parse(text), device=device))
     if spec.family not in encoder_families():
         raise EncoderError(f"encoder {text!r}: {_advice(spec)}")
     if not spec.reference and spec.family in FAMILIES and ":" in FAMILIES[spec.family].forms:
         raise EncoderError(f"encoder {text!r}: names nothing to load; expected {FAMILIES[spec.family].forms}")
     folder = local_folder(spec.reference)
     return spec if folder is None else spec.with_reference(str(folder))
+
+
+def _written_out(spec: EncoderSpec) -> EncoderSpec:
+    """The same with its alias replaced by what it stands for, of which options that are given win."""
+    alias, revision = split_revision(spec.family)
+    if spec.reference or alias not in KNOWN or (revision and not KNOWN[alias].repository):
+        return spec
+    known = EncoderSpec.parse(KNOWN[alias].name)
+    options: dict[str, Any] = spec.options.given()
+    return replace(
+        known,
+        reference=f"{known.reference}@{revision}" if revision else known.reference,
+        options=replace(known.options, **options),
+        device=spec.device,
+    )
 
 
 def _advice(spec: EncoderSpec) -> str:
