@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 
 from patchwise.cli.options import AsJson, print_json
+
+if TYPE_CHECKING:
+    from patchwise.encoders import FamilyState
 
 _HEADER = ("name", "full name", "dim", "input", "params", "texts", "licence", "weights")
 _NUMBERS = (2, 3, 4)
@@ -40,14 +44,14 @@ def encoders(as_json: AsJson = False) -> None:
         for one in known
     ]
     _print_aligned([_HEADER, *rows], _NUMBERS)
-    typer.echo("\nAny other by its family, with options after commas (dinov2-s,size=336):")
-    _print_aligned([("family", "form", ""), *((one.name, one.forms, _origin(one.plugin)) for one in families)])
-    for command in sorted({one.install for one in known} - {""}):
-        typer.echo(f"\npackage missing: {command}")
+    typer.echo("\nAny other by its family, with options after commas, as in dinov2-s,size=336:")
+    _print_aligned([("family", "written", ""), *((one.name, one.forms, _remark(one)) for one in families)])
 
 
-def _origin(plugin: str) -> str:
-    return f"plug-in: {plugin}" if plugin else ""
+def _remark(family: FamilyState) -> str:
+    if family.plugin:
+        return f"plug-in of {family.plugin}"
+    return f"package missing: {family.install}" if family.install else ""
 
 
 def _print_aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
