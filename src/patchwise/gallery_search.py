@@ -40,6 +40,12 @@ class QueryResult:
     error: str | None = None
     parts: tuple[QueryPart, ...] = ()
 
+    @classmethod
+    def of(cls, parts: Sequence[QueryPart], hits: Iterable[Hit] = (), error: str | None = None) -> QueryResult:
+        """The answer to a query of these parts."""
+        box = _as_box(parts[0].box) if len(parts) == 1 else None
+        return cls(query_label(parts), box, tuple(hits), error, tuple(parts))
+
 
 class GallerySearch(ABC):
     """What can be asked of anything with an encoder and vectors to search."""
@@ -109,11 +115,10 @@ class GallerySearch(ABC):
             usable = [asked for asked in encoded if isinstance(asked, EncodedQuery)]
             answers = self._answers(usable, k=k, offset=offset, min_score=min_score)
             for parts, asked in zip(group, encoded, strict=True):
-                box = _as_box(parts[0].box) if len(parts) == 1 else None
                 if isinstance(asked, EncodedQuery):
-                    yield QueryResult(query_label(parts), box, tuple(next(answers)), None, parts)
+                    yield QueryResult.of(parts, next(answers))
                 else:
-                    yield QueryResult(query_label(parts), box, (), str(asked), parts)
+                    yield QueryResult.of(parts, error=str(asked))
 
     def query_vectors(
         self,

@@ -16,7 +16,7 @@ from PIL import Image
 from conftest import FakeEncoder, make_picture
 from patchwise import Gallery, Hit, RegionScore
 from patchwise.errors import StorageFull
-from patchwise.report import ReportHit, ReportSection, render_html
+from patchwise.report import ReportHit, ReportPart, ReportSection, render_html
 from patchwise.report.page import write_page, write_search_page
 from patchwise.report.text import printable
 from report.conftest import HOSTILE, make_explanation, make_hit
@@ -63,9 +63,7 @@ def section(found: list[Hit], **changes: object) -> ReportSection:
     shown = [ReportHit(hit, make_explanation(hit), make_picture(hit.rank, (200, 100))) for hit in found]
     fields = {
         "title": "mug.jpg",
-        "query": make_picture(99, (60, 40)),
-        "query_size": (120, 80),
-        "box": None,
+        "parts": [ReportPart(make_picture(99, (60, 40)), (120, 80))],
         "hits": shown,
     }
     return ReportSection(**{**fields, **changes})  # type: ignore[arg-type]
@@ -112,7 +110,7 @@ def test_every_picture_can_be_decoded(hostile_page: str, hostile_hits: list[Hit]
 def test_large_pictures_are_made_small() -> None:
     hit = make_hit()
     shown = ReportHit(hit, make_explanation(hit), make_picture(1, (2000, 1000)))
-    page = Page(render_html("t", [section([], hits=[shown], query=make_picture(2, (900, 1800)))]))
+    page = Page(render_html("t", [section([], hits=[shown], parts=[ReportPart(make_picture(2, (900, 1800)))])]))
     query, picture, _ = page.all("img")
     assert decoded(query["src"]).size == (240, 480)
     assert decoded(picture["src"]).size == (480, 240)
@@ -166,7 +164,8 @@ def test_region_scores_can_be_read() -> None:
 def test_the_query_box_and_the_true_box() -> None:
     hit = make_hit()
     shown = ReportHit(hit, make_explanation(hit), make_picture(1), true_box=(5.5, 6, 20, 30), note="right & proper")
-    page = Page(render_html("t", [section([], hits=[shown], box=(10.0, 20.0, 60.0, 70.5), summary="one <hit>")]))
+    asked = ReportPart(make_picture(99, (60, 40)), (120, 80), (10.0, 20.0, 60.0, 70.5))
+    page = Page(render_html("t", [section([], hits=[shown], parts=[asked], summary="one <hit>")]))
     assert page.all("rect", class_="best")[0] == {
         "class": "best",
         "x": "10",

@@ -16,7 +16,7 @@ from patchwise.errors import StorageFull, UsageError
 from patchwise.evaluation import average_precision, loc_score, mean_iou
 from patchwise.gallery import Gallery
 from patchwise.images import read_picture
-from patchwise.report import ReportHit, ReportSection, contact_sheet, draw_hit, render_html
+from patchwise.report import ReportHit, ReportPart, ReportSection, contact_sheet, draw_hit, render_html
 from patchwise.report.page import write_page
 from patchwise.search import Hit
 
@@ -149,7 +149,7 @@ def _section(
         f"regions find {regions.found}."
     )
     asked = read_picture(query)
-    return ReportSection(name, asked.pixels, asked.size, None, shown, summary)
+    return ReportSection(name, [ReportPart(asked.pixels, asked.size)], shown, summary)
 
 
 def _sheet(

@@ -18,7 +18,7 @@ from patchwise.report.draw import colour_heat, thumbnail
 from patchwise.report.text import grid_place, printable
 from patchwise.search import Explanation, Hit, RegionScore
 
-__all__ = ["ReportHit", "ReportSection", "render_html"]
+__all__ = ["ReportHit", "ReportPart", "ReportSection", "render_html"]
 
 _LONGEST = 480
 
@@ -38,13 +38,25 @@ class ReportHit:
 
 
 @dataclass(frozen=True)
+class ReportPart:
+    """One part of a query as shown: a picture with `box` in pixels of its upright `size`, or a text.
+
+    `name` and `weight` tell the parts of a combined query apart.
+    """
+
+    shown: Image.Image | str
+    size: tuple[int, int] = (1, 1)
+    box: Box | None = None
+    name: str = "query"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class ReportSection:
-    """One query and its hits; `box` is in pixels of the query, whose upright size is `query_size`."""
+    """One query, of one part or several, and its hits."""
 
     title: str
-    query: Image.Image
-    query_size: tuple[int, int]
-    box: Box | None
+    parts: Sequence[ReportPart]
     hits: Sequence[ReportHit]
     summary: str = ""
 
@@ -66,22 +78,33 @@ def _section(section: ReportSection) -> str:
     high = max((float(heat.max()) for heat in heats), default=1.0)
     cards = []
     for shown, heat in zip(section.hits, heats, strict=True):
-        cards.append(_card(shown, _data_uri(Image.fromarray(colour_heat(heat, low, high)), "PNG")))
+        cards.append(_card(shown, _data_uri(Image.fromarray(colour_heat(heat, low, high)), "PNG"), section.parts))
     empty = "" if cards else '<p class="none">Nothing matched.</p>'
     summary = f'<p class="summary">{escape(section.summary)}</p>' if section.summary else ""
     return f"""<section>
 <h2>{escape(printable(section.title))}</h2>{summary}
 <div class="row">
-<figure class="query"><div class="frame">{_image(section.query, "query")}\
-{_overlay(section.query_size, section.box, None, [])}</div>
-<figcaption><b>query</b></figcaption></figure>
+<div class="asked">{"".join(_asked(part, alone=len(section.parts) == 1) for part in section.parts)}</div>
 <div class="hits">{"".join(cards)}{empty}</div>
 </div>
 <p class="scale"><span>{low:.2f}</span><i></i><span>{high:.2f}</span> heat map: mean score of the regions at a point</p>
 </section>"""
 
 
-def _card(shown: ReportHit, heat: str) -> str:
+def _asked(part: ReportPart, *, alone: bool) -> str:
+    if isinstance(part.shown, str):
+        content = f'<p class="text">{escape(printable(part.shown))}</p>'
+    else:
+        content = f'<div class="frame">{_image(part.shown, "query")}{_overlay(part.size, part.box, None, [])}</div>'
+    caption, kind = "query", "query"
+    if not alone:
+        caption = f"{'wanted' if part.weight >= 0 else 'not wanted'}, weight {abs(part.weight):g}"
+        kind = "query" if part.weight >= 0 else "query unwanted"
+    name = "" if alone or isinstance(part.shown, str) else f"<br>{escape(printable(part.name))}"
+    return f'<figure class="{kind}">{content}<figcaption><b>{caption}</b>{name}</figcaption></figure>'
+
+
+def _card(shown: ReportHit, heat: str, parts: Sequence[ReportPart]) -> str:
     hit = shown.hit
     if isinstance(shown.picture, str):
         picture = f'<p class="none">cannot be shown: {escape(shown.picture)}</p>'
@@ -92,11 +115,20 @@ def _card(shown: ReportHit, heat: str) -> str:
     where = "a box outside any grid" if hit.level < 0 else where
     box = ", ".join(f"{edge:.0f}" for edge in hit.box)
     note = f"<br><b>{escape(shown.note)}</b>" if shown.note else ""
+    fits = "".join(
+        f"<br><small>{score:.3f} {_short_name(part)}</small>"
+        for part, score in zip(parts, hit.part_scores, strict=False)
+    )
     return f"""<figure><div class="frame">{picture}</div>
 <figcaption><b>{hit.rank}.</b> <a href="{escape(_file_uri(hit.path))}" title="{escape(printable(hit.path))}">\
 {escape(printable(Path(hit.path).name))}</a><br>
-score <b>{hit.score:.3f}</b> &middot; {where}<br><small>box {box} of {hit.size[0]} &times; {hit.size[1]}</small>{note}\
-</figcaption></figure>"""
+score <b>{hit.score:.3f}</b> &middot; {where}<br><small>box {box} of {hit.size[0]} &times; {hit.size[1]}</small>\
+{fits}{note}</figcaption></figure>"""
+
+
+def _short_name(part: ReportPart) -> str:
+    name = f"“{part.shown}”" if isinstance(part.shown, str) else Path(part.name).name
+    return f"{'' if part.weight >= 0 else 'not '}{escape(printable(name))}"
 
 
 def _overlay(size: tuple[int, int], box: Box | None, true_box: Box | None, regions: Sequence[RegionScore]) -> str:

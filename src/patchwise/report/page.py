@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchwise.boxes import Box
+from patchwise.boxes import Box, query_box
 from patchwise.errors import ImageError, StorageFull
 from patchwise.images import DEFAULT_MAX_PIXELS, read_picture
-from patchwise.indexing.query import QuerySource, open_query, query_vector
-from patchwise.report.html import ReportHit, ReportSection, render_html
+from patchwise.indexing import Query, QueryPart, encode_query
+from patchwise.indexing.parts import query_parts
+from patchwise.indexing.query import open_query
+from patchwise.report.html import ReportHit, ReportPart, ReportSection, render_html
 from patchwise.search import Hit
 
 if TYPE_CHECKING:
@@ -22,17 +25,18 @@ __all__ = ["search_section", "write_page", "write_search_page"]
 
 def search_section(
     gallery: Gallery,
-    query: QuerySource,
+    query: Query | None,
     box: Box | None,
     hits: Sequence[Hit],
     *,
     title: str,
+    text: str | None = None,
     fetch: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> ReportSection:
-    """One query with its hits, each with its picture and explanation."""
-    picture = open_query(query, fetch=fetch, max_pixels=max_pixels)
-    vector = query_vector(gallery.encoder, picture.pixels, box)
+    """One query, given as for `Gallery.search`, with its hits, each with its picture and explanation."""
+    opened = [_opened(part, fetch, max_pixels) for part in query_parts(query, text=text, box=box)]
+    vector = encode_query(gallery.encoder, [part for part, _ in opened], max_pixels=max_pixels).vector
     shown = []
     for hit in hits:
         try:
@@ -41,26 +45,37 @@ def search_section(
             shown.append(ReportHit(hit, gallery.explain_vector(vector, hit), error.reason))
         else:
             shown.append(ReportHit(hit, gallery.explain_vector(vector, hit), image))
-    return ReportSection(title, picture.pixels, picture.size, box, shown)
+    return ReportSection(title, [asked for _, asked in opened], shown)
+
+
+def _opened(part: QueryPart, fetch: bool, max_pixels: int) -> tuple[QueryPart, ReportPart]:
+    """The part with its picture decoded, so that it is read only once, and how it is shown."""
+    if part.picture is None:
+        return part, ReportPart(part.name, name=part.name, weight=part.weight)
+    picture = open_query(part.picture, fetch=fetch, max_pixels=max_pixels)
+    box = None if part.box is None else query_box(part.box, picture.size)
+    shown = ReportPart(picture.pixels, picture.size, box, part.name, part.weight)
+    return replace(part, picture=picture.pixels), shown
 
 
 def write_search_page(
     path: str | os.PathLike[str],
     gallery: Gallery,
-    query: QuerySource,
+    query: Query | None,
     box: Box | None,
     hits: Sequence[Hit],
     *,
     title: str,
+    text: str | None = None,
     fetch: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> None:
-    """Write the page of one search; it opens from disk and needs no other file.
+    """Write the page of one search, its query given as for `Gallery.search`; it needs no other file.
 
     Raises:
         StorageFull: it cannot be written.
     """
-    section = search_section(gallery, query, box, hits, title=title, fetch=fetch, max_pixels=max_pixels)
+    section = search_section(gallery, query, box, hits, title=title, text=text, fetch=fetch, max_pixels=max_pixels)
     where = f"{gallery.path.absolute()}: {len(gallery):,} images, {gallery.info().regions_strategy}"
     write_page(path, render_html(f"patchwise: {len(hits)} hits", [section], where))
 

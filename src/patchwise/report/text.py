@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from patchwise.boxes import Box
+from patchwise.indexing import QueryPart
 from patchwise.search import Hit
 
 __all__ = ["CSV_HEADER", "csv_rows", "grid_place", "printable", "result_to_json", "table_lines"]
@@ -13,9 +14,17 @@ __all__ = ["CSV_HEADER", "csv_rows", "grid_place", "printable", "result_to_json"
 CSV_HEADER = ("query", "rank", "path", "score", "x0", "y0", "x1", "y1", "level", "row", "column")
 
 
-def result_to_json(query: str, box: Box | None, hits: Sequence[Hit], error: str | None = None) -> dict[str, Any]:
-    """One query's answer as plain data: `query`, `box`, `hits`, and `error` where it could not be answered."""
+def result_to_json(
+    query: str, box: Box | None, hits: Sequence[Hit], error: str | None = None, parts: Sequence[QueryPart] = ()
+) -> dict[str, Any]:
+    """One query's answer as plain data: `query`, `box`, `hits`, and `error` where it could not be answered.
+
+    A query that is more than a picture and its box also has its `parts`, and where there are several of them, each hit
+    its `part_scores`.
+    """
     answer: dict[str, Any] = {"query": query, "box": None if box is None else list(box)}
+    if len(parts) > 1 or any(part.text is not None for part in parts):
+        answer["parts"] = [part.to_json() for part in parts]
     if error is not None:
         answer["error"] = error
     answer["hits"] = [_hit_to_json(hit) for hit in hits]
@@ -23,7 +32,7 @@ def result_to_json(query: str, box: Box | None, hits: Sequence[Hit], error: str 
 
 
 def _hit_to_json(hit: Hit) -> dict[str, Any]:
-    return {
+    plain: dict[str, Any] = {
         "rank": hit.rank,
         "path": hit.path,
         "score": round(hit.score, 6),
@@ -41,6 +50,9 @@ def _hit_to_json(hit: Hit) -> dict[str, Any]:
             for region in hit.regions
         ],
     }
+    if hit.part_scores:
+        plain["part_scores"] = [round(score, 6) for score in hit.part_scores]
+    return plain
 
 
 def csv_rows(query: str, hits: Sequence[Hit]) -> Iterator[tuple[str | int | float, ...]]:
