@@ -143,6 +143,10 @@ def test_advice_for_bare_files_and_folders_that_are_not_there() -> None:
         ("hf:/a@b", "hf:/a@b", True),
         ("hf:/a", "hf:/a@b", False),
         ("dinov2-s", "family-of-nobody:x", False),
+        ("hf:a/b,fit=square,encode=regions", "hf:a/b", True),
+        ("hf:a/b,encode=dense", "hf:a/b@123abc,encode=dense,picture_size=448", True),
+        ("hf:a/b,encode=dense,picture_size=224", "hf:a/b,encode=dense,picture_size=448", False),
+        ("hf:a/b", "hf:a/b,encode=dense,picture_size=448", False),
     ],
 )
 def test_same_encoder(given: str, recorded: str, same: bool) -> None:

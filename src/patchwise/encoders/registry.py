@@ -104,12 +104,16 @@ def canonical_id(text: str, device: str = "auto") -> str:
 
 
 def same_encoder(given: str, recorded: str) -> bool:
-    """Whether a name that someone gives means the encoder that a gallery recorded, perhaps pinned to a revision.
+    """Whether a name that someone gives means the encoder that a gallery recorded.
+
+    A record may say more than the name did: the revision, and the size at which dense encoding sees a picture.
 
     Raises:
         EncoderError: `given` names nothing known.
     """
     asked, kept = _spec(given), EncoderSpec.parse(recorded)
+    if asked.options.picture_size is None:
+        kept = replace(kept, options=replace(kept.options, picture_size=None))
     return asked == kept or asked == kept.with_reference(without_revision(kept.reference))
 
 

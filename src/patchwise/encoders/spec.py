@@ -46,6 +46,11 @@ class EncoderOptions:
     std: tuple[float, ...] | None = None
     adapt: str | None = None
 
+    def __post_init__(self) -> None:
+        for name, default in _DEFAULTS.items():
+            if getattr(self, name) == default:  # said or not, it is the same encoder
+                object.__setattr__(self, name, None)
+
     def given(self) -> dict[str, object]:
         """The options that were asked for, by name."""
         pairs = ((one.name, getattr(self, one.name)) for one in fields(self))
@@ -146,6 +151,7 @@ def _name(text: str) -> str:
     return text
 
 
+_DEFAULTS = {"fit": "square", "encode": "regions"}
 _READERS: Mapping[str, Callable[[str], object]] = {
     "size": _side,
     "fit": _one_of("square", "pad", "crop"),
