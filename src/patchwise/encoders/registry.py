@@ -18,7 +18,7 @@ from patchwise.encoders.known import KNOWN
 from patchwise.encoders.linear import LinearAdaptation
 from patchwise.encoders.projection import projected
 from patchwise.encoders.references import local_folder, split_revision, without_revision
-from patchwise.encoders.spec import EncoderSpec
+from patchwise.encoders.spec import EncoderOptions, EncoderSpec
 from patchwise.encoders.whitening import Whitening
 from patchwise.encoders.whitening_prior import WhiteningPrior
 from patchwise.errors import EncoderError, PatchwiseError
@@ -171,16 +171,18 @@ def _spec(text: str, device: str = "auto") -> EncoderSpec:
 
 
 def _written_out(spec: EncoderSpec) -> EncoderSpec:
-    """The same with its alias replaced by what it stands for, of which options that are given win."""
+    """The same with its alias replaced by what it stands for; options that are given win over those of the alias."""
     alias, revision = split_revision(spec.family)
     if spec.reference or alias not in KNOWN or (revision and not KNOWN[alias].repository):
         return spec
     known = EncoderSpec.parse(KNOWN[alias].name)
-    options: dict[str, Any] = spec.options.given()
+    options: dict[str, Any] = {**known.options.given(), **spec.options.given()}
+    if spec.options.encode == "dense" and spec.options.pooling is None:
+        options.pop("pooling", None)  # an alias says which output stands for a region; here tokens do
     return replace(
         known,
         reference=f"{known.reference}@{revision}" if revision else known.reference,
-        options=replace(known.options, **options),
+        options=EncoderOptions(**options),
         device=spec.device,
     )
 
