@@ -37,7 +37,7 @@ from patchwise.errors import EncoderError
         ("dinov3-b", "timm:vit_base_patch16_dinov3.lvd1689m,pooling=cls"),
         ("dinov3-b,pooling=mean", "timm:vit_base_patch16_dinov3.lvd1689m,pooling=mean"),
         ("dinov3-b,encode=dense", "timm:vit_base_patch16_dinov3.lvd1689m,encode=dense"),
-        ("dinov3-b,encode=regions", "timm:vit_base_patch16_dinov3.lvd1689m,pooling=cls,encode=regions"),
+        ("dinov3-b,encode=regions", "timm:vit_base_patch16_dinov3.lvd1689m,pooling=cls"),
         (
             "dinov3-b@4a0f3e1,fit=pad,size=512",
             "timm:vit_base_patch16_dinov3.lvd1689m@4a0f3e1,size=512,fit=pad,pooling=cls",

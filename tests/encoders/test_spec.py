@@ -79,6 +79,12 @@ def test_the_order_of_options_does_not_matter() -> None:
     assert one == other and str(one) == str(other) == "x:y,size=5,fit=pad"
 
 
+@pytest.mark.parametrize("option", ["fit=square", "encode=regions"])
+def test_an_option_that_says_what_holds_anyway_makes_no_other_encoder(option: str) -> None:
+    assert EncoderSpec.parse(f"x:y,{option}") == EncoderSpec.parse("x:y")
+    assert str(EncoderSpec.parse(f"x:y,size=5,{option}")) == "x:y,size=5"
+
+
 def test_the_device_is_no_part_of_what_an_encoder_is() -> None:
     assert EncoderSpec("x", "y", device="cpu") == EncoderSpec("x", "y", device="cuda:1")
     assert EncoderSpec("x", "y", device="cpu").with_reference("z") == EncoderSpec("x", "z")
