@@ -42,7 +42,7 @@ def main() -> None:
             for name, (network, size, threads) in ways.items():
                 run = InSlices(size, threads)
                 start = time.perf_counter()
-                run(lambda part, network=network: network.run(None, {entry.name: part})[0], pixels)
+                run(lambda part, network=network, name=entry.name: network.run(None, {name: part})[0], pixels)
                 times[name].append((time.perf_counter() - start) / REGIONS * 1000)
         print(f"{path.name}, {cores} cores")
         for name, found in times.items():
