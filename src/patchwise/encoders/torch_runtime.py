@@ -67,6 +67,11 @@ class TorchEncoder:
         network.module.eval().requires_grad_(False).to(self.device, self.dtype)
         self.dimension = self._try_out()
 
+    @property
+    def network(self) -> Network:
+        """What runs, for code that needs more of it than vectors, such as the export to ONNX."""
+        return self._network
+
     @cached_property
     def batch_size(self) -> int:
         """As many regions as the memory of the device takes; later halved where that was too many."""
