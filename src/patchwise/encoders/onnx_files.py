@@ -83,10 +83,12 @@ class OnnxEncoder:
         return InSlices(self._pictures.batch) if self._pictures.batch else InSlices()
 
     def _vectors(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        found = self._session.run(
-            [self._output], {self._pictures.name: self._pictures.array(pixels, self.preprocessing)}
-        )
-        return normalised(pooled(found[0], self._pooling, self._pictures.channels_last))[: len(pixels)]
+        given = self._pictures.array(pixels, self.preprocessing)
+        (found,) = self._session.run([self._output], {self._pictures.name: given})
+        vectors = pooled(found, self._pooling, self._pictures.channels_last)
+        if len(vectors) != len(given):
+            raise ValueError(f"{len(vectors)} vectors for {len(given)} pictures")
+        return normalised(vectors[: len(pixels)])
 
     def _try_out(self) -> int:
         size, count = self.input_size, self._pictures.batch or 2
@@ -98,10 +100,6 @@ class OnnxEncoder:
             raise EncoderError(
                 f"encoder {self.id}: does not take {count} pictures of {size} x {size} ({reason(error)})"
             ) from error
-        if len(found) != count:
-            raise EncoderError(
-                f"encoder {self.id}: its output {self._output} has {len(found)} rows for {count} pictures"
-            )
         return int(found.shape[1])
 
 

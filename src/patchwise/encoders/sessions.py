@@ -110,7 +110,7 @@ def _session(path: Path, providers: list[Any]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised as well
     # Without enable_fallback=0 onnxruntime prints on stdout when a device cannot be used.
     return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers, enable_fallback=0)
 
