@@ -15,6 +15,8 @@ from typer.main import get_command
 
 from conftest import make_picture
 from patchwise.cli.app import app
+from patchwise.encoders import canonical_id
+from patchwise.encoders.known import KNOWN
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -76,6 +78,38 @@ def test_python_runs(script: str, home: Path, environment: dict[str, str]) -> No
         [sys.executable, "-W", "error", "-c", script], cwd=home, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def shown() -> Iterator[object]:
+    """Commands in `console` blocks, which need weights from a hub or another machine."""
+    for page in PAGES:
+        for number, match in enumerate(
+            re.finditer(r"^ *\$ (patchwise .*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        ):
+            yield pytest.param(match[1], id=f"{page.name}-{number}")
+
+
+@pytest.mark.parametrize("line", list(shown()))
+def test_commands_that_cannot_run_are_at_least_understood(line: str) -> None:
+    _, name, *arguments = shlex.split(line, comments=True)
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    given = command.make_context(name, arguments).params
+    if given.get("encoder") and not given["encoder"].startswith("thumbnail:"):  # the plug-in of docs/encoders.md
+        assert canonical_id(given["encoder"])
+
+
+def test_the_table_of_known_encoders_is_theirs() -> None:
+    rows = [
+        f"| `{one.alias}` | `{one.name}` | {one.dimension} | {one.input_size} | {one.parameters:,.1f} | "
+        f"{'yes' if one.texts else ''} | {one.licence} |"
+        for one in KNOWN.values()
+    ]
+    head = [
+        "| name | full name | dimension | input | parameters | texts | licence |",
+        "|---|---|---:|---:|---:|---|---|",
+    ]
+    table = "\n".join(["<!-- table: patchwise.encoders.known -->", *head, *rows, "<!-- end table -->"])
+    assert table in (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8"), f"it should be:\n{table}"
 
 
 def test_every_command_and_option_is_documented() -> None:
