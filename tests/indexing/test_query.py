@@ -5,18 +5,24 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from PIL import Image
 
-from patchwise.encoders import Encoder
-from patchwise.errors import BoxError, ImageTooLarge, ImageUnreadable, UsageError
-from patchwise.indexing import query_vector
-from patchwise.indexing.query import open_query
+from colours import ColourEncoder
+from patchwise import QueryPart
+from patchwise.encoders import Encoder, Whitening, projected
+from patchwise.encoders.whitening import normalised
+from patchwise.errors import BoxError, EncoderError, ImageTooLarge, ImageUnreadable, PatchwiseError, UsageError
+from patchwise.indexing import EncodedQuery, encode_queries, encode_query, query_vector
+from patchwise.indexing.query import compose, open_query
 
 Picture = Callable[..., Image.Image]
 ORIENTATION = 0x0112
@@ -231,3 +237,101 @@ def test_a_box_that_makes_no_sense(
 ) -> None:
     with pytest.raises(BoxError, match=complaint):
         query_vector(fake_encoder, picture(1), box)
+
+
+# Texts, and several parts
+
+
+def test_a_text_lies_where_its_pictures_lie() -> None:
+    encoder = ColourEncoder()
+    red = encode_query(encoder, [QueryPart(text="a red thing")])
+    np.testing.assert_array_equal(red.vector, query_vector(encoder, Image.new("RGB", (30, 20), "red")))
+    np.testing.assert_array_equal(red.part_vectors, red.vector[None])
+
+
+def test_an_encoder_without_texts_says_so(fake_encoder: Encoder) -> None:
+    with pytest.raises(EncoderError, match=r"'fake' reads no texts: its vectors lie in no space shared .*siglip2-b"):
+        encode_query(fake_encoder, [QueryPart(text="red")])
+    seen = np.eye(48, dtype=np.float32)
+    whitened = projected(ColourEncoder(), Whitening(seen[0], seen))
+    with pytest.raises(EncoderError, match=r"'colours' reads no texts: its vectors are whitened or adapted"):
+        encode_query(whitened, [QueryPart(text="red")])
+
+
+@pytest.mark.parametrize("found", [np.zeros((1, 47)), np.zeros((2, 48)), np.full((1, 48), np.nan)])
+def test_text_vectors_that_nobody_can_use(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ColourEncoder, "encode_texts", lambda self, texts: found)
+    with pytest.raises(EncoderError, match="no usable vectors for 1 texts"):
+        encode_query(ColourEncoder(), [QueryPart(text="red")])
+
+
+def test_each_of_many_queries_keeps_its_parts(picture: Picture) -> None:
+    encoder = ColourEncoder()
+    a, b = QueryPart(picture(1), box=(0, 0, 40, 40)), QueryPart(picture(2), weight=-0.25)
+    red, blue, gone = QueryPart(text="red"), QueryPart(text="blue"), QueryPart("gone.png")
+    queries = [[red], [a, blue], [gone, red], [a], [a, replace(a, weight=-1)], [b], [blue, b, a]]
+    answers = encode_queries(encoder, queries)
+    for parts, found in zip(queries, answers, strict=True):
+        try:
+            alone = encode_query(encoder, parts)
+        except PatchwiseError as error:
+            assert type(found) is type(error) and str(found) == str(error)
+        else:
+            assert isinstance(found, EncodedQuery) and found.parts == tuple(parts)
+            np.testing.assert_array_equal(found.vector, alone.vector)
+            np.testing.assert_array_equal(found.part_vectors, alone.part_vectors)
+    assert [isinstance(found, PatchwiseError) for found in answers] == [False, False, True, False, True, True, False]
+
+
+def test_sums_worked_by_hand() -> None:
+    x, y = np.eye(2, dtype=np.float32)
+    np.testing.assert_allclose(compose(np.stack([x, y]), [3, 4]), [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(compose(np.stack([x, y]), [4, -3]), [0.8, -0.6], rtol=1e-6)
+    np.testing.assert_allclose(compose(np.stack([x, y, y]), [1, 1, -0.5]), np.array([2, 1]) / 5**0.5, rtol=1e-6)
+    assert compose(np.stack([x, y]), [1, 1]).dtype == np.float32
+
+
+def units(count: int, seed: int) -> np.ndarray:
+    return normalised(np.random.default_rng(seed).normal(size=(count, 32)).astype(np.float32))
+
+
+weights = st.floats(-10, 10).filter(lambda weight: weight == 0 or abs(weight) > 0.01)
+
+
+@given(st.lists(weights, min_size=1, max_size=5), st.integers(0, 99), st.randoms(use_true_random=False))
+def test_the_sum_ranks_as_the_weighted_scores_do(given_weights: list[float], seed: int, random: Any) -> None:
+    """And neither the order of the parts nor a common factor changes anything."""
+    assume(any(weight > 0 for weight in given_weights))
+    parts, regions = units(len(given_weights), seed), units(50, seed + 100)
+    vector = compose(parts, given_weights)
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+    wanted = (regions @ parts.T).astype(np.float64) @ np.array(given_weights)
+    scores = regions @ vector
+    factor = wanted[0] / scores[0]
+    assert factor > 0
+    np.testing.assert_allclose(wanted, scores * factor, atol=1e-3 * max(map(abs, given_weights)))
+
+    order = list(range(len(given_weights)))
+    random.shuffle(order)
+    np.testing.assert_array_equal(compose(parts[order], [given_weights[place] for place in order]), vector)
+    for scale in (1e-300, 3.0, 1e300):
+        np.testing.assert_allclose(compose(parts, [scale * weight for weight in given_weights]), vector, atol=1e-6)
+
+
+def test_a_part_that_counts_nothing_changes_nothing() -> None:
+    parts = units(2, 0)
+    for alone in ([1, 0], [0.5, 0], [7, -0.0]):
+        np.testing.assert_array_equal(compose(parts, alone), parts[0])
+
+
+def test_what_cannot_be_one_query() -> None:
+    parts = units(2, 0)
+    for nothing in ([0, 0], [-1, 0], [-1, -2]):
+        with pytest.raises(UsageError, match="nothing is wanted"):
+            compose(parts, nothing)
+    for same, against in ((parts[[0, 0]], [2, -2]), (np.stack([parts[0], -parts[0]]), [1, 1])):
+        with pytest.raises(UsageError, match="cancel each other"):
+            compose(same, against)
+    almost = normalised((parts[0] + np.float32(1e-5) * parts[1])[None])[0]
+    with pytest.raises(UsageError, match="cancel each other"):
+        compose(np.stack([parts[0], almost]), [1, -1])

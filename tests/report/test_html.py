@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colours import ColourEncoder
 from conftest import FakeEncoder, make_picture
-from patchwise import Gallery, Hit, RegionScore
-from patchwise.errors import StorageFull
+from patchwise import Gallery, Hit, QueryPart, RegionScore
+from patchwise.errors import BoxError, StorageFull
 from patchwise.report import ReportHit, ReportPart, ReportSection, render_html
 from patchwise.report.page import write_page, write_search_page
 from patchwise.report.text import printable
@@ -207,6 +209,32 @@ def test_a_picture_that_is_gone_says_why() -> None:
     assert "score 0.877" in page.text("figcaption")[1]
 
 
+def test_the_parts_of_a_query() -> None:
+    asked = [
+        ReportPart(make_picture(1, (60, 40)), (120, 80), (10.0, 20.0, 60.0, 70.0), "/pictures/<mug>.jpg"),
+        ReportPart("red & \nround", weight=2),
+        ReportPart(make_picture(2, (60, 40)), (60, 40), None, "cup.jpg", -0.5),
+    ]
+    hit = replace(make_hit(), part_scores=(0.71, 0.2468, -0.1))
+    shown = ReportHit(hit, make_explanation(hit), make_picture(3))
+    page = Page(render_html("t", [section([], hits=[shown], parts=asked)]))
+    assert [figure.get("class") for figure in page.all("figure")] == ["query", "query", "query unwanted", None]
+    captions = page.text("figcaption")
+    assert captions[:3] == ["wanted, weight 1/pictures/<mug>.jpg", "wanted, weight 2", "not wanted, weight 0.5cup.jpg"]
+    assert r"red & \nround" in page.text("p")
+    assert [view["viewbox"] for view in page.all("svg")] == ["0 0 120 80", "0 0 60 40", "0 0 200 100"]
+    assert [rectangle["x"] for rectangle in page.all("rect", class_="best")] == ["10", "100"]
+    assert "0.710 <mug>.jpg" in captions[3]
+    assert r"0.247 “red & \nround”" in captions[3]
+    assert "-0.100 not cup.jpg" in captions[3]
+
+
+def test_a_query_that_is_a_text() -> None:
+    page = Page(render_html("t", [section([make_hit()], title="red", parts=[ReportPart("red <b>")])]))
+    assert page.text("figcaption")[0] == "query" and "red <b>" in page.text("p")
+    assert len(page.all("img")) == 2  # the hit and its heat map
+
+
 def test_several_queries_on_one_page() -> None:
     page = Page(render_html("t", [section([make_hit()], title="one"), section([], title="two")]))
     assert page.text("h2") == ["one", "two"]
@@ -245,6 +273,29 @@ def test_the_page_of_a_search(gallery: Gallery, picture_folder: Path, tmp_path: 
     assert page.text("footer") == [f"{gallery.path.absolute()}: 6 images, pyramid:1"]
     for hit, place in zip(hits, page.text("figcaption")[1:], strict=True):
         assert f"score {hit.score:.3f}" in place
+
+
+def test_the_page_of_a_combined_search(tmp_path: Path, picture_folder: Path) -> None:
+    with Gallery.create(tmp_path / "c.pw", encoder=ColourEncoder(), regions="pyramid:1") as gallery:
+        gallery.add(picture_folder)
+        parts = [QueryPart(picture_folder / "02.png", box=(48, 0, 96, 32)), QueryPart(text="red", weight=0.3)]
+        parts.append(QueryPart((picture_folder / "04.png").read_bytes(), weight=-0.2, name="-"))
+        hits = gallery.search(parts, k=2)
+        write_search_page(tmp_path / "page.html", gallery, parts, None, hits, title="all")
+        page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+        heats = [decoded(heat["src"]) for heat in page.all("img", class_="heat")]
+        assert page.text("figcaption")[0].endswith("/02.png") and page.text("figcaption")[2].endswith("0.2-")
+        assert [link["title"] for link in page.all("a")] == [hit.path for hit in hits]
+        region_labels = [text for text in page.text("rect") if text.startswith("L0")]
+        whole = [gallery.explain(parts, hit).regions[0].score for hit in hits]
+        assert region_labels == [f"L0 0,0: {score:.3f}" for score in whole] and len(heats) == 2
+
+        write_search_page(tmp_path / "text.html", gallery, None, None, hits, text="red", title="red")
+        assert "red" in Page((tmp_path / "text.html").read_text(encoding="utf-8")).text("p")
+        with pytest.raises(BoxError, match="outside"):
+            write_search_page(
+                tmp_path / "no.html", gallery, picture_folder / "02.png", (200, 0, 300, 9), hits, title=""
+            )
 
 
 def test_a_page_can_name_files_that_are_no_text(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
-from patchwise import Hit
+from patchwise import Hit, QueryPart
+from patchwise.indexing.parts import query_label
 from patchwise.report import CSV_HEADER, csv_rows, result_to_json, table_lines
 from patchwise.report.text import printable
 from report.conftest import HOSTILE, make_hit
@@ -52,6 +54,33 @@ def test_json_of_a_query_that_failed(error: str) -> None:
 
 def test_json_without_hits() -> None:
     assert result_to_json("q.jpg", None, []) == {"query": "q.jpg", "box": None, "hits": []}
+
+
+def test_json_of_a_text() -> None:
+    answer = result_to_json("red", None, [], parts=[QueryPart(text="red")])
+    assert answer == {"query": "red", "box": None, "parts": [{"text": "red", "weight": 1.0}], "hits": []}
+
+
+def test_json_of_one_picture_has_no_parts() -> None:
+    parts = [QueryPart("q.jpg", box=(1, 2, 3, 4))]
+    assert result_to_json("q.jpg", (1.0, 2.0, 3.0, 4.0), [], parts=parts) == result_to_json("q.jpg", (1, 2, 3, 4), [])
+
+
+def test_json_of_several_parts() -> None:
+    parts = [QueryPart("q.jpg", box=(1, 2, 3, 4), weight=2), QueryPart(text="red", weight=-0.5)]
+    hit = replace(make_hit(), part_scores=(0.71234567, -0.25))
+    answer = result_to_json(query_label(parts), None, [hit], parts=parts)
+    assert list(answer) == ["query", "box", "parts", "hits"]
+    assert answer["query"] == '2*q.jpg[1,2,3,4] - 0.5*"red"'
+    assert answer["parts"] == [
+        {"picture": "q.jpg", "box": [1.0, 2.0, 3.0, 4.0], "weight": 2.0},
+        {"text": "red", "weight": -0.5},
+    ]
+    assert answer["hits"][0]["part_scores"] == [0.712346, -0.25]
+    plain = result_to_json("q.jpg", None, [make_hit()])["hits"][0]
+    assert {**plain, "part_scores": [0.712346, -0.25]} == answer["hits"][0]
+    failed = result_to_json("q", None, [], "no", parts)
+    assert list(failed) == ["query", "box", "parts", "error", "hits"]
 
 
 def test_json_survives_a_file(hostile_hits: list[Hit]) -> None:

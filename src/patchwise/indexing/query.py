@@ -159,7 +159,7 @@ def _encode_texts(encoder: Encoder, texts: Sequence[str]) -> Sequence[npt.NDArra
 
 
 def _reads_no_texts(encoder: Encoder) -> EncoderError:
-    why = "it knows pictures only"
+    why = "its vectors lie in no space shared with them"
     if isinstance(encoder, Projected) and isinstance(encoder.backbone, TextEncoder):
         why = "its vectors are whitened or adapted, and what was learned from pictures need not hold for texts"
     return EncoderError(
