@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from patchwise.encoders import EncoderSpec, builtin, canonical_id, load_encoder
+from patchwise.encoders import (
+    EncoderSpec,
+    TextEncoder,
+    builtin,
+    canonical_id,
+    list_known,
+    load_encoder,
+    same_encoder,
+)
 from patchwise.encoders.known import KNOWN, KnownEncoder
 from patchwise.encoders.registry import FAMILIES
+from patchwise.errors import EncoderError
 
 # The checkpoints for transformers, by the names that timm has for the same weights.
 IN_TIMM = {
@@ -152,3 +162,66 @@ def test_the_built_in_encoder_is_as_shipped() -> None:
     learned = [name for node in graph.node if node.op_type == "Conv" for name in node.input[1:]]  # kernels and biases
     assert known.parameters == round(sum(sizes[quantised.get(name, name)] for name in learned) / 1e6, 1)
     assert (known.repository, known.texts) == ("", False)
+
+
+COMMIT = "4a0f3e1" + "0" * 33
+
+
+@pytest.fixture
+def in_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Where the hub's cache, which is empty, keeps a repository's files at `COMMIT`."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def folder(repository: str) -> Path:
+        place = tmp_path / f"models--{repository.replace('/', '--')}"
+        (place / "refs").mkdir(parents=True)
+        (place / "refs" / "main").write_text(COMMIT)
+        (place / "snapshots" / COMMIT).mkdir(parents=True)
+        return place / "snapshots" / COMMIT
+
+    return folder
+
+
+def dinov2(folder: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    configuration = transformers.Dinov2Config(
+        hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14
+    )
+    transformers.Dinov2Model(configuration).save_pretrained(folder)
+    transformers.BitImageProcessor(size={"shortest_edge": 256}).save_pretrained(folder)
+
+
+def dinov3(folder: Path) -> None:
+    timm, safetensors = pytest.importorskip("timm"), pytest.importorskip("safetensors.torch")
+    module = timm.create_model("vit_small_patch16_dinov3.lvd1689m", pretrained=False)
+    safetensors.save_file(module.state_dict(), str(folder / "model.safetensors"))
+
+
+def clip(folder: Path) -> None:
+    open_clip, safetensors = pytest.importorskip("open_clip"), pytest.importorskip("safetensors.torch")
+    module = open_clip.model.CLIP(**open_clip.get_model_config("ViT-B-32"))
+    safetensors.save_file(module.half().state_dict(), str(folder / "open_clip_model.safetensors"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("alias", "write"), [("dinov2-s", dinov2), ("dinov3-s", dinov3), ("clip-b32", clip)])
+def test_an_alias_loads_what_it_says_from_the_cache(
+    alias: str, write: Callable[[Path], None], in_cache: Callable[[str], Path]
+) -> None:
+    """With random weights, at full size: real loading code from the repository's name to vectors."""
+    known = KNOWN[alias]
+    with pytest.raises(EncoderError, match=r"not on this machine.*Three ways out"):
+        load_encoder(alias, device="cpu")
+    assert {one.encoder.alias: one.weights for one in list_known()}[alias] == "to download"
+    write(in_cache(known.repository))
+    assert {one.encoder.alias: one.weights for one in list_known()}[alias] == "here"
+    encoder = load_encoder(alias, device="cpu")
+    assert (encoder.dimension, encoder.input_size) == (known.dimension, known.input_size)
+    assert isinstance(encoder, TextEncoder) is known.texts
+    assert f"@{COMMIT}" in encoder.id and same_encoder(alias, encoder.id)
+    side = known.input_size
+    vectors = encoder.encode(np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8))
+    assert vectors.shape == (2, known.dimension)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
