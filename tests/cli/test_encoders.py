@@ -8,6 +8,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 from patchwise.encoders.known import KNOWN
 
 from .conftest import Cli, environment
@@ -89,3 +91,26 @@ def test_nothing_heavy_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
     assert done.stderr == "" and done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("dinov2_s", "unknown; did you mean dinov2-s"),
+        ("facebook/dinov2-small", "before it: hf:facebook/dinov2-small"),
+        ("hf", "names nothing to load"),
+        ("builtin,size=5", "'builtin' takes no option 'size'"),
+    ],
+)
+def test_a_name_that_does_not_work_is_answered_in_one_line(
+    in_process: Cli, pictures: Path, tmp_path: Path, name: str, advice: str
+) -> None:
+    in_process("index", pictures, "-g", tmp_path / "new", "--encoder", name).complains(1, "encoder", name, advice)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_gallery_that_is_there_is_told_apart_from_a_name_that_is_not(
+    in_process: Cli, gallery: Path, pictures: Path
+) -> None:
+    in_process("index", pictures, "-g", gallery, "--encoder", "dinov2_s").complains(1, "did you mean dinov2-s")
+    in_process("index", pictures, "-g", gallery, "--encoder", "dinov2-s").complains(1, "made with encoder 'builtin'")
