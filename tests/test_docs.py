@@ -134,10 +134,18 @@ def test_every_command_and_option_is_documented() -> None:
         assert f"`{shared}" in guide
 
 
+def anchors(page: Path) -> set[str]:
+    """What `#...` may lead to on a page: its headings, as hosts of repositories write them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", page.read_text(encoding="utf-8")):
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page.name} links to {target}, which is not there"
+            assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}, which is not there"
 
 
 def test_generated_pages_say_what_was_measured() -> None:
