@@ -100,7 +100,7 @@ def test_commands_that_cannot_run_are_at_least_understood(line: str) -> None:
 
 def test_the_table_of_known_encoders_is_theirs() -> None:
     rows = [
-        f"| `{one.alias}` | `{one.name}` | {one.dimension} | {one.input_size} | {one.parameters:,.1f} | "
+        f"| `{one.alias}` | `{one.name}` | {one.dimension} | {one.input_size} | {one.million_parameters:,.1f} | "
         f"{'yes' if one.texts else ''} | {one.licence} |"
         for one in KNOWN.values()
     ]

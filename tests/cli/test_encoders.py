@@ -52,7 +52,7 @@ def test_json(in_process: Cli) -> None:
         "repository": "",
         "dimension": 256,
         "input_size": 224,
-        "parameters": 3.4,
+        "million_parameters": 3.4,
         "licence": "Apache-2.0",
         "texts": False,
         "weights": "shipped",

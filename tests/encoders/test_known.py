@@ -88,7 +88,7 @@ def test_names_are_canonical_and_of_known_families(known: KnownEncoder) -> None:
 def test_transformers_encoders_are_as_timm_builds_them(known: KnownEncoder) -> None:
     assert known.name == f"hf:{known.repository}"
     twin = timm_network(IN_TIMM[known.repository])
-    assert (known.dimension, known.parameters) == (twin.dimension, twin.parameters)
+    assert (known.dimension, known.million_parameters) == (twin.dimension, twin.parameters)
     assert known.licence.lower() == twin.weights.license
     assert known.texts == ("siglip" in known.repository)
 
@@ -111,7 +111,7 @@ def test_transformers_encoders_have_their_input_size(known: KnownEncoder) -> Non
 @pytest.mark.parametrize("known", aliases("timm"))
 def test_timm_encoders_are_as_timm_says(known: KnownEncoder) -> None:
     network = timm_network(EncoderSpec.parse(known.name).reference)
-    assert (known.dimension, known.parameters) == (network.dimension, network.parameters)
+    assert (known.dimension, known.million_parameters) == (network.dimension, network.parameters)
     assert (known.input_size, known.input_size) == network.weights.input_size[1:]
     assert known.repository == network.weights.hf_hub_id
     assert known.licence.lower().replace(" ", "-") == network.weights.license
@@ -137,7 +137,7 @@ def test_open_clip_encoders_are_as_open_clip_builds_them(known: KnownEncoder) ->
         module = open_clip.model.CLIP(**open_clip.get_model_config(architecture))
     assert known.dimension == module.visual.output_dim
     assert (known.input_size, known.input_size) == module.visual.image_size
-    assert known.parameters == millions(module.visual)
+    assert known.million_parameters == millions(module.visual)
     assert known.texts and module.transformer is not None
     published = open_clip.get_pretrained_cfg(architecture, tag)
     assert known.repository == published["hf_hub"].rstrip("/")
@@ -160,7 +160,7 @@ def test_the_built_in_encoder_is_as_shipped() -> None:
     sizes = {one.name: int(np.prod(one.dims)) for one in graph.initializer}
     quantised = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     learned = [name for node in graph.node if node.op_type == "Conv" for name in node.input[1:]]  # kernels and biases
-    assert known.parameters == round(sum(sizes[quantised.get(name, name)] for name in learned) / 1e6, 1)
+    assert known.million_parameters == round(sum(sizes[quantised.get(name, name)] for name in learned) / 1e6, 1)
     assert (known.repository, known.texts) == ("", False)
 
 

@@ -36,7 +36,7 @@ def encoders(as_json: AsJson = False) -> None:
             one.encoder.name,
             str(one.encoder.dimension),
             str(one.encoder.input_size),
-            f"{one.encoder.parameters:,.1f} M",
+            f"{one.encoder.million_parameters:,.1f} M",
             "yes" if one.encoder.texts else "no",
             one.encoder.licence,
             one.weights,

@@ -21,8 +21,8 @@ class KnownEncoder:
         repository: on the hub, with its weights as safetensors, readable by everybody; "" where none are needed.
         dimension: length of a vector.
         input_size: side of the square input in pixels.
-        parameters: of the network that looks at pictures, its projection included and any network that reads texts
-            not, in millions.
+        million_parameters: of the network that looks at pictures, its projection included; a network that reads texts
+            is not counted.
         licence: of the weights, as their repository names it.
         texts: whether it reads texts.
     """
@@ -32,7 +32,7 @@ class KnownEncoder:
     repository: str
     dimension: int
     input_size: int
-    parameters: float
+    million_parameters: float
     licence: str
     texts: bool = False
 
