@@ -64,6 +64,7 @@ def test_a_text_answers_as_a_picture_of_what_it_says(gallery: Gallery, folder: P
     assert gallery.search(text="orange") == gallery.search(folder / "a.png", box=BOTTOM_RIGHT)
     for hit in gallery.search(text="red", k=2):
         explanation = gallery.explain(None, hit, text="red")
+        assert explanation.parts == ()
         assert explanation == gallery.explain(folder / "b.png", hit, box=TOP_LEFT)
         assert explanation == gallery.explain(QueryPart(text="red"), hit)
         winner = max(explanation.regions, key=lambda region: region.score)
@@ -105,6 +106,7 @@ def test_a_picture_and_a_text(gallery: Gallery, folder: Path) -> None:
     assert hits == gallery.search(folder / "b.png", box=TOP_LEFT, text="yellow")
     assert (names(hits[:1]), hits[0].box) == ("a", BOTTOM_RIGHT)
     explanation = gallery.explain(asked, hits[0])
+    assert explanation.parts == tuple(gallery.explain(part, hits[0]) for part in asked)
     assert max(region.score for region in explanation.regions) == hits[0].score
     assert explanation == gallery.explain(folder / "b.png", hits[0], box=TOP_LEFT, text="yellow")
 

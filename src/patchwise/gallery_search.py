@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -159,16 +159,26 @@ class GallerySearch(ABC):
             UsageError: the image is not in the gallery.
         """
         parts = query_parts(query, text=text, box=box)
-        return self.explain_vector(encode_query(self.encoder, parts, fetch=fetch, max_pixels=max_pixels).vector, hit)
+        asked = encode_query(self.encoder, parts, fetch=fetch, max_pixels=max_pixels)
+        return self._explained(hit, asked.vector, asked.part_vectors if len(parts) > 1 else ())
 
     def explain_vector(self, vector: npt.NDArray[np.float32], hit: Hit | str | os.PathLike[str]) -> Explanation:
         """The same for a query vector: (dimension,) float32."""
+        return self._explained(hit, vector)
+
+    def _explained(
+        self,
+        hit: Hit | str | os.PathLike[str],
+        vector: npt.NDArray[np.float32],
+        parts: Iterable[npt.NDArray[np.float32]] = (),
+    ) -> Explanation:
         path = hit.path if isinstance(hit, Hit) else os.path.abspath(hit)
         snapshot, _ = self.current()
         index = snapshot.index_of_path(path)
         if index is None:
             raise UsageError(f"{path}: not in the gallery {self.path}")
-        return explain(snapshot, path, index, vector)
+        whole = explain(snapshot, path, index, vector)
+        return replace(whole, parts=tuple(explain(snapshot, path, index, part) for part in parts))
 
     def _answers(self, asked: Sequence[EncodedQuery], **limits: Any) -> Iterator[list[Hit]]:
         vectors = [query.vector for query in asked]

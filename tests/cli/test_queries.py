@@ -79,6 +79,14 @@ def test_a_gallery_whose_encoder_reads_no_texts(in_process: Cli, shelf: Path) ->
     in_process("search", "--text", "", "-g", shelf / "g").complains(2, "the text to search for is empty")
 
 
+def test_words_where_a_picture_should_be(search: Search, tmp_path: Path) -> None:
+    search("red bicycle").complains(1, "red bicycle: no such file; to search for words: --text 'red bicycle'")
+    search("a.png", "--not", "car").complains(1, "to search for words: --text car")
+    (tmp_path / "a.png").rename(tmp_path / "red")
+    assert search("red", "-f").code == 0
+    search("red.png").complains(1, "red.png: no such file")
+
+
 def test_a_picture_with_a_text_and_what_is_not_wanted(search: Search, tmp_path: Path) -> None:
     one = answer(search("b.png", "--box", "0,0,48,32", "--json"))
     assert set(one) == {"query", "box", "hits"} and one["box"] == [0, 0, 48, 32]

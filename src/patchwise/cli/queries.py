@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchwise.errors import BoxError, UsageError
+from patchwise.errors import BoxError, ImageUnreadable, UsageError
 
 if TYPE_CHECKING:
     from patchwise.boxes import Box
@@ -36,6 +37,7 @@ def parts_of_options(
 
     Raises:
         UsageError: what is given does not fit together.
+        ImageUnreadable: words where a picture should be.
     """
     from patchwise.boxes import parse_box
     from patchwise.indexing import QueryPart
@@ -47,6 +49,8 @@ def parts_of_options(
         raise UsageError(f"more boxes than pictures, {len(boxes)} and {len(names)}; a text has none")
     edges: list[Box | None] = [None if box.strip() == "whole" else parse_box(box) for box in boxes]
     edges += [None] * (len(names) - len(edges))
+    for name in names:
+        _refuse_words(name)
     shown = [
         QueryPart(sys.stdin.buffer.read() if name == "-" else name, box=box, name=name)
         for name, box in zip(names, edges, strict=True)
@@ -59,6 +63,12 @@ def parts_of_options(
         replace(part, weight=sign * weight)
         for part, sign, weight in zip(parts, signs, _weights(weights, parts, signs), strict=True)
     ]
+
+
+def _refuse_words(name: str) -> None:
+    """Somebody who types words where a picture is expected is told how to search for them."""
+    if name not in ("", "-") and not (os.path.splitext(name)[1] or os.path.dirname(name) or os.path.exists(name)):
+        raise ImageUnreadable(name, f"no such file; to search for words: --text {shlex.quote(name)}")
 
 
 def _weights(text: str | None, parts: Sequence[QueryPart], signs: Sequence[float]) -> list[float]:

@@ -47,11 +47,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Every region's score for one query, in region order: the numbers behind a heat map."""
+    """Every region's score for one query, in region order: the numbers behind a heat map.
+
+    `parts` explains each part of a query that has several by itself, in their order.
+    """
 
     path: str
     size: tuple[int, int]
     regions: tuple[RegionScore, ...]
+    parts: tuple[Explanation, ...] = ()
 
     def heat_map(self, resolution: int = 64) -> npt.NDArray[np.float32]:
         """Mean over levels of the score at each point: (height, width) float32, longer side `resolution`.
