@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
 
 from patchwise.encoders.references import local_folder, split_revision
 from patchwise.encoders.spec import EncoderSpec
+from patchwise.encoders.vision_packages import in_one_line
 from patchwise.errors import EncoderError, MissingExtra
 
 __all__ = ["Checkpoint", "checkpoint", "is_cached"]
 
 _CONFIGURATION = ("*.json", "*.txt", "*.model")
-_WEIGHTS = (".safetensors", ".onnx")
+_WEIGHTS = ("*.safetensors", "*.onnx", "onnx/*.onnx")
+_SHARDS = ".safetensors.index.json"
+_MAIN = "main"
+_PATIENCE_SECONDS = 4  # with a hub that does not answer; a download that runs may take as long as it needs
 
 
 @dataclass(frozen=True)
@@ -32,22 +41,31 @@ class Checkpoint:
         """
         found = sorted(self.folder.glob("*.safetensors"))
         if not found:
-            raise EncoderError(
-                f"{self.folder}: no *.safetensors file there; other formats can run code when they are read, so they "
-                "are refused. Convert the weights, or name another checkpoint"
-            )
+            raise EncoderError(f"{self.folder}: no *.safetensors file there; {_REFUSED}")
         return found
 
 
+_REFUSED = (
+    "other formats can run code when they are read, so they are refused. Convert them, or name another checkpoint"
+)
+
+
 def checkpoint(
-    spec: EncoderSpec, repository: str | None = None, weights: Sequence[str] = ("*.safetensors",)
+    spec: EncoderSpec,
+    repository: str | None = None,
+    weights: Sequence[str] = ("*.safetensors",),
+    needed: Sequence[str] = (),
 ) -> Checkpoint:
     """The files of a checkpoint: a local folder as it is, or a repository of the hub, downloaded unless it is cached.
+
+    What is in the cache of the hub is taken without asking the hub: the commit that the reference names or, without
+    one, the commit that the cache knows as the latest.
 
     Args:
         spec: what to load; a revision after "@" pins it.
         repository: name on the hub, where the reference itself is not that name.
-        weights: patterns of the weight files.
+        weights: patterns of the weight files, relative to the repository; of no others a byte is downloaded.
+        needed: names of other files without which a cached copy is not whole.
 
     Returns:
         The folder, and `spec` pinned to the commit that was found.
@@ -62,52 +80,101 @@ def checkpoint(
             raise EncoderError(f"{folder}: no such folder with a checkpoint")
         return Checkpoint(folder, spec)
     name, revision = split_revision(spec.reference)
-    found = _snapshot(spec, repository or name, revision, [*_CONFIGURATION, *weights])
+    repository = repository or name
+    found = _cached(repository, revision, weights, needed)
+    if found is None:
+        found = _downloaded(spec, repository, revision, weights)
+        if not _holds_weights(found, weights):
+            raise EncoderError(
+                f"encoder {spec}: {repository} has no {' or '.join(weights)} at {found.name}; {_REFUSED}"
+            )
     # The hub names the folder of a snapshot after its commit.
     return Checkpoint(found, spec.with_reference(f"{name}@{found.name}"))
 
 
 def is_cached(repository: str) -> bool:
-    """Whether weights of a repository of the hub are on this machine."""
+    """Whether all weights of a repository of the hub, perhaps with "@" and a revision, are on this machine."""
+    name, revision = split_revision(repository)
+    return _cached(name, revision, _WEIGHTS, ()) is not None
+
+
+def _cached(repository: str, revision: str | None, weights: Sequence[str], needed: Sequence[str]) -> Path | None:
+    """The folder of a snapshot in the hub's cache, if everything is in it; nothing but the disk is asked."""
     try:
-        from huggingface_hub import scan_cache_dir
-        from huggingface_hub.errors import CacheNotFound
+        from huggingface_hub.constants import HF_HUB_CACHE
     except ImportError:
-        return False
-    try:
-        cached = scan_cache_dir()
-    except CacheNotFound:
-        return False
-    return any(
-        repo.repo_id == repository
-        and any(file.file_name.endswith((".safetensors", ".onnx")) for file in revision.files)
-        for repo in cached.repos
-        for revision in repo.revisions
-    )
+        return None
+    if ".." in PurePosixPath(repository).parts or ".." in PurePosixPath(revision or _MAIN).parts:
+        return None
+    place = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    reference = place / "refs" / (revision or _MAIN)
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    if not commit:
+        return None
+    folder = place / "snapshots" / commit
+    whole = folder.is_dir() and _holds_weights(folder, weights) and all((folder / one).is_file() for one in needed)
+    return folder if whole else None
 
 
-def _snapshot(spec: EncoderSpec, repository: str, revision: str | None, patterns: list[str]) -> Path:
+def _holds_weights(folder: Path, patterns: Sequence[str]) -> bool:
+    """Whether files match, none of them empty or a link to nothing, and no shard of them is missing."""
+    if not patterns:
+        return any(folder.iterdir())
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file() or file.is_symlink()]
+    found = {name for name in names if any(_matches(name, pattern) for pattern in patterns)}
+    if not found or not all((folder / name).is_file() and (folder / name).stat().st_size for name in found):
+        return False
+    for index in folder.glob(f"*{_SHARDS}"):
+        whole = index.name.removesuffix(".index.json")
+        if whole not in found and any(_matches(whole, pattern) for pattern in patterns):
+            try:
+                shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            except (OSError, ValueError, KeyError, AttributeError):
+                return False
+            if not shards <= found:
+                return False
+    return True
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Like the hub's own patterns, but without a folder in the pattern only the top folder is meant."""
+    return fnmatch(name, pattern) and ("/" in pattern or "/" not in name)
+
+
+def _downloaded(spec: EncoderSpec, repository: str, revision: str | None, weights: Sequence[str]) -> Path:
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import HfApi, constants, snapshot_download
         from huggingface_hub.errors import (
             GatedRepoError,
             HfHubHTTPError,
             HFValidationError,
-            LocalEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
+        from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
     except ImportError as error:
         raise MissingExtra(f"encoder {spec}", "torch") from error
+    in_folders = [pattern for pattern in weights if "/" in pattern]
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+        with _quiet_hub():
+            if not constants.HF_HUB_OFFLINE:
+                # Asked first because a download waits for its first answer without any limit.
+                HfApi().model_info(repository, revision=revision, timeout=_PATIENCE_SECONDS)
+            return Path(
+                snapshot_download(
+                    repository,
+                    revision=revision,
+                    allow_patterns=[*_CONFIGURATION, *weights],
+                    ignore_patterns=None if in_folders else ["*/*"],
+                )
+            )
     except HFValidationError as error:
         raise EncoderError(
             f"encoder {spec}: {repository!r} is neither a folder here nor a name on the hub, which is OWNER/NAME"
         ) from error
     except GatedRepoError as error:
         raise EncoderError(
-            f"encoder {spec}: its owner asks you to accept a licence first. Open the page of {repository} on the hub, "
+            f"encoder {spec}: its owner asks you to accept a licence first. Open {constants.ENDPOINT}/{repository}, "
             "accept it, then run: hf auth login"
         ) from error
     except RevisionNotFoundError as error:
@@ -116,11 +183,33 @@ def _snapshot(spec: EncoderSpec, repository: str, revision: str | None, patterns
         raise EncoderError(
             f"encoder {spec}: the hub knows no {repository!r}, or keeps it private (then: hf auth login)"
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx.HTTPError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise EncoderError(
+                f"encoder {spec}: the disk is full; make room in {constants.HF_HUB_CACHE}, or name a folder on another "
+                "disk: HF_HOME=FOLDER"
+            ) from error
+        if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
+            raise EncoderError(
+                f"encoder {spec}: {constants.HF_HUB_CACHE} cannot be written; name another folder: HF_HOME=FOLDER"
+            ) from error
         pinned = f" --revision {revision}" if revision else ""
+        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else in_one_line(error)
         raise EncoderError(
-            f"encoder {spec}: its weights are not on this machine, and the hub cannot be reached. Three ways out: "
-            f"on a machine with a network run `hf download {repository}{pinned}` and copy its cache folder (HF_HOME) "
-            f"here; or name a folder that holds the checkpoint: --encoder {spec.family}:FOLDER; or use the encoder "
-            "that needs no download: --encoder builtin"
+            f"encoder {spec}: its weights are not on this machine, and the hub cannot be reached ({reason}). Three "
+            f"ways out: on a machine with a network run `hf download {repository}{pinned}` and copy its cache folder "
+            f"(HF_HOME) here; or name a folder that holds the checkpoint: --encoder {spec.family}:FOLDER; or use the "
+            "encoder that needs no download: --encoder builtin"
         ) from error
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """No remarks of the hub about tokens and rates; its progress bars show where a person watches."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
