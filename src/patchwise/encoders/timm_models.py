@@ -132,13 +132,14 @@ def _built(source: _Source, timm: Any) -> Any:
     """
     shapes = tensor_shapes(source.file)
     failure: Exception | None = None
+    own_file = {"source": "", "file": str(source.file), "custom_load": False}
     for classes in _numbers_of_classes(source.metadata, shapes):
         try:
             with quiet(), _missing_keys() as missing:
                 model = timm.create_model(
                     source.name,
                     pretrained=True,
-                    pretrained_cfg_overlay={"source": "", "file": str(source.file), "num_classes": classes},
+                    pretrained_cfg_overlay={**own_file, "num_classes": classes},
                     num_classes=classes,
                     **_size_arguments(source),
                 )
