@@ -76,6 +76,7 @@ def export_onnx(encoder_id: str, path: Path, *, force: bool = False) -> Exported
     _refuse_path(path, force)
     spec = EncoderSpec.parse(canonical_id(encoder_id))
     _refuse_encoder(spec)
+    _require_exporter()
     encoder = load_encoder(encoder_id, device="cpu")
     backbone, projections = _unwrapped(encoder)
     record = ExportRecord(encoder.id, encoder.weights_sha256, encoder.dimension, backbone.preprocessing, __version__)
@@ -114,6 +115,13 @@ def _refuse_encoder(spec: EncoderSpec) -> None:
         raise EncoderError(f"encoder {spec}: an ONNX file encodes regions one by one; leave encode=dense out")
     if spec.options.precision not in (None, "fp32"):
         raise EncoderError(f"encoder {spec}: an ONNX file computes in fp32; leave precision out")
+
+
+def _require_exporter() -> None:
+    try:
+        import onnxscript  # noqa: F401, which torch's exporter is built on
+    except ImportError as error:
+        raise MissingExtra("exporting to ONNX", "onnx") from error
 
 
 def _unwrapped(encoder: Encoder) -> tuple[TorchEncoder, list[Projection]]:
@@ -171,10 +179,6 @@ def _linear(projection: Projection) -> torch.nn.Linear:
 def _write(module: torch.nn.Module, size: int, record: ExportRecord, path: Path) -> None:
     import torch
 
-    try:
-        import onnxscript  # noqa: F401, which torch needs for this
-    except ImportError as error:
-        raise MissingExtra("exporting to ONNX", "onnx") from error
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     with _quiet():
         try:
