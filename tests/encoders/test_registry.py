@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from patchwise.encoders import (
 )
 from patchwise.encoders import overview as overview_module
 from patchwise.encoders.known import KNOWN
+from patchwise.encoders.registry import FAMILIES
 from patchwise.errors import EncoderError
 
 
@@ -307,3 +309,14 @@ def test_the_overview_of_families(install: Install, monkeypatch: pytest.MonkeyPa
     needing = {name for name, family in families.items() if family.install}
     assert needing == {"hf", "timm", "open_clip"}
     assert "flats_module" not in sys.modules
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.packages])
+def test_what_is_to_be_installed_brings_what_is_missing(name: str) -> None:
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    brought = extras[FAMILIES[name].extra]
+    brought = [line for one in brought for line in (extras["torch"] if one == "patchwise[torch]" else [one])]
+    distributions = {re.split(r"[<>=;\[ ]", line)[0] for line in brought}
+    assert distributions >= {{"open_clip": "open_clip_torch"}.get(one, one) for one in FAMILIES[name].packages}
