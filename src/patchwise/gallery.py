@@ -148,24 +148,32 @@ class Gallery(GallerySearch):
                     gallery = cls.open(folder, device=device)  # another process was quicker
                 except GalleryNotFound:
                     raise exists from None
-        manifest = gallery._store.manifest
-        actual = {
-            "encoder": str(manifest.encoder["id"]),
-            "regions": manifest.regions,
-            "whitening": manifest.whitening,
-        }
-        if regions is not None:
-            given["regions"] = parse_regions(regions).name
-        if encoder not in (None, actual["encoder"]) and same_encoder(str(encoder), actual["encoder"]):
-            del given["encoder"]
-        for name, value in given.items():
-            if value != actual[name]:
-                gallery.close()
-                raise GalleryMismatch(
-                    f"{folder}: made with {name} {actual[name]!r}, not {value!r}; vectors of two kinds cannot be "
-                    f"mixed. Leave --{name} out, or make another gallery with --gallery"
-                )
+        try:
+            gallery._refuse_others(**given)
+        except PatchwiseError:
+            gallery.close()
+            raise
         return gallery
+
+    def _refuse_others(
+        self, encoder: str | None = None, regions: str | None = None, whitening: str | None = None
+    ) -> None:
+        """Raises GalleryMismatch where an argument is not what the gallery was made with."""
+        manifest = self._store.manifest
+        own_encoder = str(manifest.encoder["id"])
+        agree = {
+            "encoder": encoder in (None, own_encoder) or same_encoder(str(encoder), own_encoder),
+            "regions": regions is None or parse_regions(regions).name == manifest.regions,
+            "whitening": whitening in (None, manifest.whitening),
+        }
+        for name, agrees in agree.items():
+            if not agrees:
+                actual = {"encoder": own_encoder, "regions": manifest.regions, "whitening": manifest.whitening}[name]
+                given = {"encoder": encoder, "regions": regions, "whitening": whitening}[name]
+                raise GalleryMismatch(
+                    f"{self.path}: made with {name} {actual!r}, not {given!r}; vectors of two kinds cannot be mixed. "
+                    f"Leave --{name} out, or make another gallery with --gallery"
+                )
 
     def close(self) -> None:
         """Close the files; the gallery cannot be used afterwards."""

@@ -120,6 +120,25 @@ def test_what_is_written_is_read_back(family: str, reference: str, options: dict
     assert EncoderSpec.parse(str(spec)) == spec
 
 
+@pytest.mark.parametrize("folder", ["/a, b", "/a,b=c d"])
+def test_paths_may_hold_commas(folder: str) -> None:
+    text = f"hf:{folder},adapt={folder}/layer.safetensors,size=8"
+    if "=" in folder:
+        with pytest.raises(EncoderError, match="unknown option 'b'"):
+            EncoderSpec.parse(text)
+        return
+    spec = EncoderSpec.parse(text)
+    assert (spec.reference, spec.options.adapt, spec.options.size) == (folder, f"{folder}/layer.safetensors", 8)
+    assert EncoderSpec.parse(str(spec)) == spec
+
+
+def test_a_path_that_would_not_be_read_back_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x,size=3").mkdir()
+    monkeypatch.chdir(tmp_path / "x,size=3")
+    with pytest.raises(EncoderError, match="reads like another option"):
+        EncoderSpec.parse("builtin,adapt=layer.safetensors")
+
+
 def test_every_option_is_tried_above() -> None:
     assert set(OPTIONS.wrapped_strategy.optional) == {one.name for one in fields(EncoderOptions)}
 

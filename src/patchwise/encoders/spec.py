@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -77,18 +78,15 @@ class EncoderSpec:
     def parse(cls, text: str) -> EncoderSpec:
         """Read a string such as `timm:vit_small_patch14_dinov2.lvd142m,size=448,fit=pad`.
 
-        Options are read from the right, so that a path may hold commas.
+        An option begins at a comma that a word and "=" follow, so that paths may hold other commas.
 
         Raises:
             EncoderError: an option is unknown or has a bad value.
         """
-        rest = text.strip()
+        rest, *options = re.split(r",(?=[A-Za-z_]\w*=)", text.strip())
         found: dict[str, Any] = {}
-        while True:
-            head, comma, tail = rest.rpartition(",")
-            key, equals, value = tail.partition("=")
-            if not (comma and equals and key.isidentifier()):
-                break
+        for option in options:
+            key, _, value = option.partition("=")
             if key not in _READERS:
                 raise EncoderError(f"encoder {text!r}: unknown option {key!r}; known are {', '.join(_READERS)}")
             if key in found:
@@ -97,7 +95,6 @@ class EncoderSpec:
                 found[key] = _READERS[key](value)
             except ValueError as error:
                 raise EncoderError(f"encoder {text!r}: {key}={value}: {error}") from error
-            rest = head
         family, _, reference = rest.partition(":")
         return cls(family, reference, EncoderOptions(**found))
 
@@ -142,7 +139,10 @@ def _colour(text: str) -> tuple[float, ...]:
 def _path(text: str) -> str:
     if not text:
         raise ValueError("expected a file")
-    return os.path.abspath(os.path.expanduser(text))
+    path = os.path.abspath(os.path.expanduser(text))
+    if re.search(r",[A-Za-z_]\w*=", path):
+        raise ValueError(f"the path {path} reads like another option; move the file")
+    return path
 
 
 def _name(text: str) -> str:
