@@ -16,6 +16,7 @@ from patchwise.errors import (
     GalleryExists,
     GalleryMismatch,
     GalleryNotFound,
+    PatchwiseError,
     UsageError,
 )
 from patchwise.gallery_search import GallerySearch, QueryResult
