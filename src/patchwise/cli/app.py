@@ -10,7 +10,7 @@ import warnings
 import typer
 
 from patchwise import __version__
-from patchwise.cli import compact, compare, demo, encoders, evaluate, export_onnx, index, info, remove, search, verify
+from patchwise.cli import adapt, compact, compare, demo, encoders, evaluate, export_onnx, index, info, remove, search, verify
 from patchwise.cli.options import printable
 from patchwise.errors import PatchwiseError, UsageError
 
@@ -50,6 +50,7 @@ for _name, _command in (
     ("verify", verify.verify),
     ("compact", compact.compact),
     ("encoders", encoders.encoders),
+    ("adapt", adapt.adapt),
     ("export-onnx", export_onnx.export_onnx),
     ("eval", evaluate.evaluate),
     ("compare", compare.compare),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from patchwise.encoders.base import Encoder
 from patchwise.encoders.whitening import Whitening
 from patchwise.errors import EncoderError, MissingExtra
 
 __all__ = ["LinearAdaptation"]
 
 _WEIGHT, _BIAS = "layer.weight", "layer.bias"
+_NOTES = "patchwise"  # one entry of the file's metadata, which has no order of its own
 _PICKLED = (".pt", ".pth", ".bin")
 
 
@@ -25,7 +28,7 @@ class LinearAdaptation:
     """`l2(vector @ weight.T + bias)`: `weight` is (dimension, D), `bias` (dimension,), both float32.
 
     Source: ILIAS (Kordopatis-Zilos et al., CVPR 2025), repository ilias-vrg/ilias, `linear_adaptation`. `notes` is
-    what the file says of itself, such as the encoder that it was learned for.
+    what the file says of itself: `encoder` and `weights_sha256` name what it was learned for.
     """
 
     weight: npt.NDArray[np.float32]
@@ -59,6 +62,11 @@ class LinearAdaptation:
         weight = np.ascontiguousarray(whitening.projection.T)
         return cls(weight, -(weight @ whitening.mean), notes or {})
 
+    def made_for(self, encoder: Encoder) -> bool:
+        """Whether it takes the vectors of an encoder, and was learned for its weights, as far as it says."""
+        weights = self.notes.get("weights_sha256", encoder.weights_sha256)
+        return self.weight.shape[1] == encoder.dimension and weights == encoder.weights_sha256
+
     def save(self, path: Path) -> None:
         """Write a `.safetensors` file with `layer.weight` and `layer.bias`.
 
@@ -72,7 +80,9 @@ class LinearAdaptation:
         arrays = {_WEIGHT: np.ascontiguousarray(self.weight), _BIAS: np.ascontiguousarray(self.bias)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(arrays, str(path), metadata=self.notes)
+            save_file(
+                arrays, str(path), metadata={_NOTES: json.dumps(self.notes, sort_keys=True)} if self.notes else None
+            )
         except OSError as error:
             raise EncoderError(f"{path}: cannot be written ({error.strerror or error})") from error
 
@@ -119,6 +129,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, npt.NDArray[np.float32]], d
 
     try:
         with safe_open(str(path), framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys() if name in (_WEIGHT, _BIAS)}  # noqa: SIM118
+            notes = json.loads((file.metadata() or {}).get(_NOTES, "{}"))
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+    if not isinstance(notes, dict):
+        raise ValueError(f"its notes are {type(notes).__name__}")
+    return arrays, {str(name): str(value) for name, value in notes.items()}

@@ -147,17 +147,26 @@ def load_encoder(encoder_id: str, whitening: Whitening | None = None, device: st
     if whitening is None and shipped.whitening is not None:
         whitening = shipped.whitening()
     encoder = projected(shipped.backbone, whitening) if whitening is not None else shipped.backbone
-    return encoder if spec.options.adapt is None else _adapted(encoder, Path(spec.options.adapt))
+    return encoder if spec.options.adapt is None else _adapted(encoder, shipped.backbone, Path(spec.options.adapt))
 
 
-def _adapted(encoder: Encoder, path: Path) -> Encoder:
+def _adapted(encoder: Encoder, backbone: Encoder, path: Path) -> Encoder:
+    """With the layer on the vectors of the encoder, or of its backbone where it was learned for those."""
     layer = LinearAdaptation.load(path)
-    if layer.weight.shape[1] != encoder.dimension:
+    for made_for in (encoder, backbone):
+        if layer.made_for(made_for):
+            return projected(made_for, layer)
+    width = layer.weight.shape[1]
+    if width not in (encoder.dimension, backbone.dimension):
         raise EncoderError(
-            f"{path}: made for vectors of {layer.weight.shape[1]} numbers, and {encoder.id} has {encoder.dimension}; "
+            f"{path}: made for vectors of {width} numbers, and {encoder.id} has {encoder.dimension}; "
             "it belongs to another encoder"
         )
-    return projected(encoder, layer)
+    learned_for = layer.notes.get("encoder", "another encoder")
+    raise EncoderError(
+        f"{path}: learned for {learned_for} with other weights or another input than {encoder.id} has; "
+        "learn it again: patchwise adapt"
+    )
 
 
 def _spec(text: str, device: str = "auto") -> EncoderSpec:
