@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def whole(picture: Image.Image, encoder: Encoder) -> npt.NDArray[np.uint8]:
 
 
 def ours(name: str, pictures: list[Image.Image] = PICTURES) -> npt.NDArray[np.float32]:
-    encoder = load_encoder(name, device="cpu")
+    encoder = encoder_of(name)
     vectors = encoder.encode(np.concatenate([whole(picture, encoder) for picture in pictures]))
     assert vectors.dtype == np.float32
     assert vectors.shape == (len(pictures), encoder.dimension)
@@ -83,10 +84,20 @@ def processor_of(name: str, folder: Path) -> Any:
     return transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
 
 
+@cache
+def model_of(family: Any, folder: Path) -> Any:
+    return family.from_pretrained(folder).eval()
+
+
 @contextmanager
 def evaluated(family: Any, folder: Path) -> Iterator[Any]:
     with torch.inference_mode():
-        yield family.from_pretrained(folder).eval()
+        yield model_of(family, folder)
+
+
+@cache
+def encoder_of(name: str) -> Any:
+    return load_encoder(name, device="cpu")
 
 
 def outputs(name: str, folder: Path, inputs: Any, interpolate: bool) -> dict[str, Any]:
@@ -180,7 +191,7 @@ def test_cropping_as_their_processor_does(name: str, folder: Folders) -> None:
         size = load_size(name)
         arguments = {"size": {"shortest_edge": size}, "do_center_crop": True}
         arguments["crop_size"] = {"height": size, "width": size}
-    encoder = load_encoder(f"hf:{folder(name)},fit=crop", device="cpu")
+    encoder = encoder_of(f"hf:{folder(name)},fit=crop")
     cuts = np.concatenate([whole(picture, encoder) for picture in PICTURES])
     pixels = processor(PICTURES, **arguments, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"]
     pixels = pixels.transpose(0, 2, 3, 1)
@@ -210,7 +221,7 @@ def test_padding_with_the_mean_colour(name: str, size: int | None, folder: Folde
 
 
 def test_parts_of_a_picture(folder: Folders) -> None:
-    encoder = load_encoder(f"hf:{folder('dinov2')}", device="cpu")
+    encoder = encoder_of(f"hf:{folder('dinov2')}")
     boxes = np.array([[3, 5, 40, 44], [20, 0, 61, 31]], dtype=np.float32)
     cuts = cut_regions(Picture(PICTURES[0], PICTURES[0].size), boxes, 42, encoder.resampling, encoder.fit)
     crops = [PICTURES[0].crop(tuple(int(side) for side in box)) for box in boxes]
@@ -264,7 +275,7 @@ def test_pooling_that_a_model_lacks(pooling: str, name: str, has: str, folder: F
 @pytest.mark.parametrize("odd", [False, True])
 def test_tokens_are_the_patches_in_their_places(name: str, odd: bool, folder: Folders) -> None:
     side = OTHER_SIZE.get(name, ODD_SIZE) if odd else load_size(name)
-    encoder: Any = load_encoder(f"hf:{folder(name)},size={side},pooling=mean", device="cpu")
+    encoder = encoder_of(f"hf:{folder(name)},size={side},pooling=mean")
     rows = ROWS.get(name, (4, 5))[odd]
     pixels = np.random.default_rng(5).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
     with torch.inference_mode():
@@ -276,7 +287,7 @@ def test_tokens_are_the_patches_in_their_places(name: str, odd: bool, folder: Fo
 
 @pytest.mark.parametrize("name", ["dinov2_with_registers", "clip", "siglip", "siglip2", "convnext"])
 def test_a_token_looks_most_at_its_own_place(name: str, folder: Folders) -> None:
-    encoder: Any = load_encoder(f"hf:{folder(name)}", device="cpu")
+    encoder = encoder_of(f"hf:{folder(name)}")
     grey = np.full((1, 32, 32, 3), 128, dtype=np.uint8)
     changed = grey.copy()
     changed[:, 8:16, 24:32] = (255, 0, 40)  # second row, last column of four
@@ -299,7 +310,7 @@ def test_half_precision_stays_close(name: str, folder: Folders) -> None:
 
 
 def test_what_the_model_computes_for_itself_stays_exact_in_half_precision(folder: Folders) -> None:
-    encoder: Any = load_encoder(f"hf:{folder('dinov3_vit')},precision=bf16", device="cpu")
+    encoder = encoder_of(f"hf:{folder('dinov3_vit')},precision=bf16")
     with evaluated(transformers.AutoModel, folder("dinov3_vit")) as model:
         assert encoder._network.module.embeddings.cls_token.dtype == torch.bfloat16
         torch.testing.assert_close(
@@ -308,7 +319,7 @@ def test_what_the_model_computes_for_itself_stays_exact_in_half_precision(folder
 
 
 def test_only_the_vision_tower_is_loaded(folder: Folders) -> None:
-    encoder: Any = load_encoder(f"hf:{folder('clip')}", device="cpu")
+    encoder = encoder_of(f"hf:{folder('clip')}")
     assert isinstance(encoder, TextEncoder)
     names = [name for name, _ in encoder._network.module.named_parameters()]
     assert names

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from patchwise.encoders.references import local_folder, split_revision
 from patchwise.encoders.spec import EncoderSpec
@@ -85,9 +88,11 @@ def checkpoint(
     if found is None:
         found = _downloaded(spec, repository, revision, weights)
         if not _holds_weights(found, weights):
-            raise EncoderError(
-                f"encoder {spec}: {repository} has no {' or '.join(weights)} at {found.name}; {_REFUSED}"
-            )
+            missing = " or ".join(weights)
+            raise EncoderError(f"encoder {spec}: {repository} has no {missing} at {found.name}; {_REFUSED}")
+        for file in needed:
+            if not (found / file).is_file():
+                raise EncoderError(f"encoder {spec}: {repository} has no {file} at {found.name}")
     # The hub names the folder of a snapshot after its commit.
     return Checkpoint(found, spec.with_reference(f"{name}@{found.name}"))
 
@@ -151,15 +156,18 @@ def _downloaded(spec: EncoderSpec, repository: str, revision: str | None, weight
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
-        from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+        utils: Any = importlib.import_module("huggingface_hub.utils")
+        # Which package talks to the hub depends on the hub's version.
+        http: Any = getattr(utils, "httpx", None) or importlib.import_module("httpx")
     except ImportError as error:
         raise MissingExtra(f"encoder {spec}", "torch") from error
     in_folders = [pattern for pattern in weights if "/" in pattern]
     try:
-        with _quiet_hub():
-            if not constants.HF_HUB_OFFLINE:
-                # Asked first because a download waits for its first answer without any limit.
-                HfApi().model_info(repository, revision=revision, timeout=_PATIENCE_SECONDS)
+        with _quiet_hub(utils):
+            # Asked first because a download waits for its first answer without any limit, and takes a part for the
+            # whole where there is no network.
+            HfApi().model_info(repository, revision=revision, timeout=_PATIENCE_SECONDS)
             return Path(
                 snapshot_download(
                     repository,
@@ -183,7 +191,7 @@ def _downloaded(spec: EncoderSpec, repository: str, revision: str | None, weight
         raise EncoderError(
             f"encoder {spec}: the hub knows no {repository!r}, or keeps it private (then: hf auth login)"
         ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError, RuntimeError) as error:
+    except (HfHubHTTPError, http.HTTPError, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise EncoderError(
                 f"encoder {spec}: the disk is full; make room in {constants.HF_HUB_CACHE}, or name a folder on another "
@@ -204,12 +212,16 @@ def _downloaded(spec: EncoderSpec, repository: str, revision: str | None, weight
 
 
 @contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """No remarks of the hub about tokens and rates; its progress bars show where a person watches."""
+def _quiet_hub(utils: Any) -> Iterator[None]:
+    """No remarks of the hub about tokens and rates, and its progress bars only where a person watches."""
     logger = logging.getLogger("huggingface_hub")
-    level = logger.level
+    level, hide_bars = logger.level, not sys.stderr.isatty() and not utils.are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
+    if hide_bars:
+        utils.disable_progress_bars()
     try:
         yield
     finally:
         logger.setLevel(level)
+        if hide_bars:
+            utils.enable_progress_bars()
