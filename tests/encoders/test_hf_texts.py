@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from encoders.hf_checkpoints import write_checkpoint, write_tokenizer
 from patchwise.encoders import TextEncoder, load_encoder
-from patchwise.errors import EncoderError
+from patchwise.errors import EncoderError, MissingExtra
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -140,7 +141,9 @@ def test_a_tokenizer_that_needs_sentencepiece(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}')
     monkeypatch.setattr("patchwise.encoders.hf_texts.find_spec", lambda name: None)
     encoder: Any = load_encoder(f"hf:{tmp_path}", device="cpu")
-    with pytest.raises(EncoderError, match="pip install sentencepiece"):
+    with pytest.raises(
+        MissingExtra, match=r"SiglipTokenizer needs an optional package: pip install 'patchwise\[torch\]'"
+    ):
         encoder.encode_texts(["cup"])
 
 
@@ -155,3 +158,22 @@ def test_a_checkpoint_without_weights_for_texts(tmp_path: Path) -> None:
     assert np.isfinite(encoder.encode(np.zeros((1, 32, 32, 3), dtype=np.uint8))).all()
     with pytest.raises(EncoderError, match=r"its weights lack .* and \d+ more, which SiglipTextModel needs"):
         encoder.encode_texts(["cup"])
+
+
+def test_siglips_own_tokenizer(tmp_path: Path) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece")
+    write_checkpoint("siglip", tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    learned = {"vocab_size": 25, "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, "minloglevel": 2}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a red bicycle with a basket", "blue cup of tea", "a cup of tea with a bicycle"] * 20),
+        model_prefix=str(tmp_path / "spiece"),
+        **learned,
+    )
+    written = {"tokenizer_class": "SiglipTokenizer", "model_input_names": ["input_ids"], "model_max_length": 12}
+    special = {"pad_token": "</s>", "eos_token": "</s>", "unk_token": "<unk>", "do_lower_case": True}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**written, **special}))
+    encoder: Any = load_encoder(f"hf:{tmp_path}", device="cpu")
+    texts = ["A RED Bicycle!", "blue cup"]
+    np.testing.assert_allclose(encoder.encode_texts(texts), theirs(tmp_path, texts, padding="max_length"), atol=1e-5)
+    assert type(transformers.AutoTokenizer.from_pretrained(tmp_path)).__name__ == "SiglipTokenizer"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchwise.encoders.hf_loading import Library, failures
 from patchwise.encoders.vision_packages import in_one_line
-from patchwise.errors import EncoderError
+from patchwise.errors import EncoderError, MissingExtra
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,7 @@ class Texts:
 
         Raises:
             EncoderError: the checkpoint has no tokenizer, or no weights for texts.
+            MissingExtra: its tokenizer needs sentencepiece, which is not installed.
         """
         if self._loaded is None:
             self._loaded = self._tokenizer(), self._tower()
@@ -86,9 +87,7 @@ class Texts:
             with self._library.quietly():
                 written = package.models.auto.tokenization_auto.get_tokenizer_config(str(folder), local_files_only=True)
                 if written.get("tokenizer_class") == _SENTENCEPIECE and find_spec("sentencepiece") is None:
-                    raise EncoderError(
-                        f"{folder}: its tokenizer needs a package to read texts: pip install sentencepiece"
-                    )
+                    raise MissingExtra(f"{folder}: reading texts with {_SENTENCEPIECE}", "torch")
                 found = package.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         except failures() as error:
             raise EncoderError(
