@@ -44,7 +44,7 @@ class TorchDenseEncoder(TorchEncoder):
         self._tokens = tokens
         whole = replace(network, features=lambda pixels: tokens(pixels).float().mean((1, 2)))
         super().__init__(spec, whole, preprocessing, weights_sha256)
-        self.picture_size = spec.options.picture_size or _PICTURE_OVER_INPUT * self._seen_side()
+        self.picture_size: int = spec.options.picture_size or _PICTURE_OVER_INPUT * preprocessing.size
         self.id = str(replace(spec, options=replace(spec.options, picture_size=self.picture_size)))
 
     @cached_property
@@ -83,15 +83,6 @@ class TorchDenseEncoder(TorchEncoder):
             size = f"{self.picture_size} x {self.picture_size}"
             raise EncoderError(f"encoder {self.id}: does not take pictures of {size} ({error})") from error
 
-    def _seen_side(self) -> int:
-        """How many pixels of its input the patches cover; where they do not divide it, the rest is not seen."""
-        import torch
-
-        with torch.inference_mode():
-            empty = np.zeros((1, self.input_size, self.input_size, 3), dtype=np.uint8)
-            patches = int(self._tokens(self.normalised(empty)).shape[1])
-        return patches * (self.input_size // patches)
-
 
 def covered_shares(boxes_rel: npt.NDArray[np.floating], rows: int, columns: int, side: int) -> npt.NDArray[np.float32]:
     """How much each patch counts for each box.
@@ -115,7 +106,7 @@ def _shares(
     start: npt.NDArray[np.float64], end: npt.NDArray[np.float64], count: int, side: int
 ) -> npt.NDArray[np.float64]:
     """The same along one axis: (R, count)."""
-    patches = side / (side // count)  # the side in patches, the strip beyond the last of them included
+    patches = side / max(side // count, 1)  # the side in patches, the strip beyond the last of them included
     edges = np.arange(count)
     start, end = start[:, None] * patches, end[:, None] * patches
     covered = np.clip(np.minimum(end, edges + 1) - np.maximum(start, edges), 0, None)
