@@ -129,7 +129,7 @@ def test_networks_of_transformers(
     "arguments",
     [
         {"model_name": "vit_tiny_patch16_224", "img_size": 32, "num_classes": 0},
-        {"model_name": "vit_tiny_patch16_dinov3_qkvb", "img_size": 48, "depth": 2, "num_classes": 0},
+        {"model_name": "vit_small_patch16_dinov3", "img_size": 48, "depth": 2, "num_classes": 0},
         {"model_name": "convnext_atto", "num_classes": 0},
         {"model_name": "resnet10t", "num_classes": 0},
     ],
@@ -137,12 +137,23 @@ def test_networks_of_transformers(
 )
 def test_networks_of_timm(arguments: dict[str, Any], own: Callable[..., str], tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
-    if not timm.is_model(arguments["model_name"]):
-        pytest.skip(f"this timm has no {arguments['model_name']}")
     torch.manual_seed(1)
     model = timm.create_model(**arguments)
     encoder = f"{own(model, model)},size={arguments.get('img_size', 64)}"
     export_onnx(encoder, tmp_path / "net.onnx")
+    assert_same(tmp_path / "net.onnx", encoder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["clip", "siglip", "coca"])
+def test_networks_of_open_clip(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("open_clip")
+    from .test_open_clip_models import saved
+
+    encoder = f"open_clip:{saved(tmp_path / kind, kind)}"
+    capfd.readouterr()
+    export_onnx(encoder, tmp_path / "net.onnx")
+    assert capfd.readouterr() == ("", "")
     assert_same(tmp_path / "net.onnx", encoder)
 
 

@@ -23,6 +23,8 @@ from patchwise.encoders.preprocessing import Preprocessing
 from patchwise.encoders.whitening import normalised
 from patchwise.errors import EncoderError
 
+from .fake_hub import COMMIT, lay_out
+
 onnx = pytest.importorskip("onnx")
 helper, TensorProto = onnx.helper, onnx.TensorProto
 
@@ -332,6 +334,25 @@ def test_a_folder_with_a_model_as_the_hub_has_them(tmp_path: Path) -> None:
     whole = load(tmp_path, "").weights_sha256
     quarters(tmp_path / "onnx" / "vision_model.onnx")
     assert load(tmp_path, "").weights_sha256 != whole
+
+
+def test_a_repository_of_the_hub_is_pinned_to_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    local = linear(tmp_path / "local" / "onnx" / "model.onnx", location="model.onnx_data").parent
+    files = {f"onnx/{file.name}": file.read_bytes() for file in local.iterdir()}
+    files["preprocessor_config.json"] = json.dumps(SIGLIP).encode()
+    lay_out(tmp_path / "hub", "owner/name", files)
+    encoder = load_encoder("onnx:owner/name", device="cpu")
+    assert encoder.id == f"onnx:owner/name@{COMMIT}"
+    assert load_encoder(encoder.id).weights_sha256 == encoder.weights_sha256
+    (tmp_path / "local" / "preprocessor_config.json").write_bytes(files["preprocessor_config.json"])
+    by_folder = load(tmp_path / "local", "")
+    assert by_folder.weights_sha256 == encoder.weights_sha256
+    np.testing.assert_array_equal(encoder.encode(pixels(3)), by_folder.encode(pixels(3)))
+    files["onnx/vision_model.onnx"] = quarters(tmp_path / "vision.onnx").read_bytes()
+    lay_out(tmp_path / "hub", "owner/two-towers", files)
+    assert (encoder.dimension, load_encoder("onnx:owner/two-towers").dimension) == (7, 12)
 
 
 @pytest.mark.parametrize("reference", ["nothing.onnx", "./nothing.onnx", "/nowhere/nothing.onnx"])
