@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -186,64 +187,61 @@ def _preprocessing(own: dict[str, Any], asked_size: int | None) -> Preprocessing
 
 def _network(source: _Source, model: Any, open_clip: Any) -> Network:
     pooling, tower = source.spec.options.pooling or "projection", model.visual
-    images = _at_any_size(tower, model.encode_image, open_clip)
     tokens: Callable[[Any], Any] | None = None
     # The attention pooling of CoCa has the tower's last norm behind it, so that its tokens are never normalised.
     if hasattr(tower, "forward_intermediates") and getattr(tower, "attn_pool", None) is None:
-        tokens = _at_any_size(tower, lambda pixels: _last_layer(tower, pixels)[0], open_clip)
+        tokens = _tokens(tower, open_clip)
     if pooling == "projection":
-        return Network(model, images, tokens, _texts(source, model, open_clip))
+        return Network(model, model.encode_image, tokens, _texts(source, model, open_clip))
     if pooling == "mean" and tokens is not None:
         grid = tokens
         return Network(model, lambda pixels: grid(pixels).mean((1, 2)), tokens)
     if pooling == "cls" and tokens is not None and hasattr(tower, "class_embedding"):
-        classes = _at_any_size(tower, lambda pixels: _last_layer(tower, pixels)[1], open_clip)
-        return Network(model, classes, tokens)
+        return Network(model, lambda pixels: _last_layer(tower, pixels, True)["image_intermediates_prefix"][0][:, 0])
     raise EncoderError(f"encoder {source.spec}: this model has no pooling={pooling}; leave it out for the projection")
 
 
-def _last_layer(tower: Any, pixels: Any) -> tuple[Any, Any]:
-    """Normalised patch tokens (N, rows, columns, D) or feature map, and the class token (N, D) where there is one."""
-    asked = {"indices": 1, "normalize_intermediates": True, "intermediates_only": True}
-    if not hasattr(tower, "class_embedding"):
-        found = tower.forward_intermediates(pixels, **asked)
-        return found["image_intermediates"][0].permute(0, 2, 3, 1), None
-    found = tower.forward_intermediates(pixels, output_extra_tokens=True, **asked)
-    return found["image_intermediates"][0].permute(0, 2, 3, 1), found["image_intermediates_prefix"][0][:, 0]
+def _last_layer(tower: Any, pixels: Any, with_class_token: bool = False) -> Any:
+    return tower.forward_intermediates(
+        pixels,
+        indices=1,
+        normalize_intermediates=True,
+        intermediates_only=True,
+        output_extra_tokens=with_class_token,
+    )
 
 
-def _at_any_size(tower: Any, function: Callable[[Any], Any], open_clip: Any) -> Callable[[Any], Any]:
-    """`function` of pixels that also takes pictures of other sizes than the tower was built for.
+def _tokens(tower: Any, open_clip: Any) -> Callable[[Any], Any]:
+    """Normalised patch tokens or feature map (N, rows, columns, D), of pictures of any size that the patches divide.
 
-    That is for dense encoding, which looks at whole images at one size and at queries at another; position embeddings
-    are resized by open_clip's own function. Towers that timm builds take one size only.
+    Dense encoding looks at whole images at one size and at queries at another; a tower takes one, so there is another
+    with the same weights for each size.
     """
-    own = getattr(tower, "positional_embedding", None)
-    if own is None or not hasattr(tower, "grid_size"):
-        return function
-    by_size: dict[tuple[int, int], Any] = {}
+    towers = {tuple(tower.image_size): tower} if isinstance(tower.image_size, Sequence) else {}
 
-    def resized(grid: tuple[int, int]) -> Any:
-        import torch
+    def grid(pixels: Any) -> Any:
+        size = tuple(pixels.shape[2:])
+        if size not in towers:
+            towers[size] = _resized(tower, size, open_clip)
+        return _last_layer(towers[size], pixels)["image_intermediates"][0].permute(0, 2, 3, 1)
 
-        state = {"visual.positional_embedding": own.detach().float().cpu()}
-        open_clip.model.resize_pos_embed(state, SimpleNamespace(visual=SimpleNamespace(grid_size=grid)))
-        return torch.nn.Parameter(state["visual.positional_embedding"].to(own), requires_grad=False)
+    return grid
 
-    def run(pixels: Any) -> Any:
-        grid = (pixels.shape[2] // tower.patch_size[0], pixels.shape[3] // tower.patch_size[1])
-        if grid == tuple(tower.grid_size):
-            return function(pixels)
-        if grid not in by_size:
-            by_size[grid] = resized(grid)
-        built_with = tower.positional_embedding
-        tower.positional_embedding = by_size[grid]
-        try:
-            return function(pixels)
-        finally:
-            tower.positional_embedding = built_with
 
-    return run
+def _resized(tower: Any, size: tuple[int, int], open_clip: Any) -> Any:
+    """The same tower for pictures of another size (height, width): only its position embeddings take memory again."""
+    import torch
+
+    other = copy.deepcopy(tower, {id(one): one for one in tower.parameters()})
+    if hasattr(other, "set_input_size"):  # built by timm
+        other.set_input_size(size)
+    elif hasattr(other, "positional_embedding"):
+        other.grid_size = (size[0] // tower.patch_size[0], size[1] // tower.patch_size[1])
+        state = {"visual.positional_embedding": tower.positional_embedding.detach().float().cpu()}
+        open_clip.model.resize_pos_embed(state, SimpleNamespace(visual=other))
+        embedding = state["visual.positional_embedding"].to(tower.positional_embedding)
+        other.positional_embedding = torch.nn.Parameter(embedding, requires_grad=False)
+    return other
 
 
 def _texts(source: _Source, model: Any, open_clip: Any) -> Callable[[Sequence[str]], Any]:
