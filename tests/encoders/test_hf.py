@@ -202,6 +202,14 @@ def test_cropping_as_their_processor_does(name: str, folder: Folders) -> None:
     np.testing.assert_allclose(encoder.encode(pixels.astype(np.uint8)), theirs, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["dinov3_vit", "dinov3_convnext"])
+def test_close_to_a_processor_that_rounds_elsewhere(name: str, folder: Folders) -> None:
+    pytest.importorskip("torchvision")
+    inputs = transformers.AutoImageProcessor.from_pretrained(folder(name))(PICTURES, return_tensors="pt")
+    theirs = vectors_of(name, outputs(name, folder(name), inputs, interpolate=False), USUAL[name])
+    np.testing.assert_allclose(ours(f"hf:{folder(name)}"), theirs, atol=5e-3)
+
+
 @pytest.mark.parametrize("name", ["dinov2", "siglip", "clip"])
 @pytest.mark.parametrize("size", [None, ODD_SIZE])
 def test_padding_with_the_mean_colour(name: str, size: int | None, folder: Folders) -> None:

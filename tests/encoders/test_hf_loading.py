@@ -132,6 +132,27 @@ def test_an_adapter_is_no_checkpoint(tmp_path: Path) -> None:
     assert "an adapter for another checkpoint" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "older"),
+    [
+        ("clip_vision", lambda key: f"vision_model.{key}"),
+        ("dinov2", lambda key: f"dinov2.{key}"),
+        ("dinov3_vit", lambda key: key.replace("model.layer", "layer")),
+        ("dinov3_convnext", lambda key: key.removeprefix("model.")),
+    ],
+)
+def test_keys_as_earlier_versions_or_classifiers_wrote_them(
+    name: str, older: Callable[[str], str], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = write_checkpoint(name, tmp_path) / "model.safetensors"
+    encoder = loaded(tmp_path)
+    pixels = np.resize(PIXELS, (2, encoder.input_size, encoder.input_size, 3))
+    save_file({older(key): tensor for key, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    np.testing.assert_array_equal(loaded(tmp_path).encode(pixels), encoder.encode(pixels))
+
+
 def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
     whole = write_checkpoint("dinov2", tmp_path / "whole")
     shards = write_checkpoint("dinov2", tmp_path / "shards", max_shard_size="20KB")
