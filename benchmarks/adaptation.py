@@ -2,8 +2,8 @@
 
 On logos, subjects and the synthetic scenes, with 30 regions an image: the encoder alone, with the whitening that is
 shipped for it, with `--whitening gallery`, and with what `patchwise adapt` learns from the pictures of the same gallery
-(a quarter of them held out, as always) and from those of the other two. Labels only judge; files with the same content count once. Vectors are encoded once and
-kept in `--cache`.
+(a quarter of them held out, as always) and from those of the other two. Labels only judge; files with the same content
+count once. Vectors are encoded once and kept in `--cache`.
 
     python benchmarks/adaptation.py --cache DIR [--encoder NAME]
 """

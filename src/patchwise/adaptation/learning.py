@@ -58,8 +58,8 @@ def check_count(pictures: int, method: str) -> None:
     least = _LEAST_FOR_LAYER if method == "linear" else 1
     if pictures < least:
         raise EncoderError(
-            f"learning needs at least {least} pictures that can be read and differ, got {pictures}"
-            + ("; --method whitening does with fewer" if pictures else "")
+            f"learning needs at least {least} {'picture' if least == 1 else 'pictures'} that can be read, copies not "
+            f"counted, got {pictures}" + ("; --method whitening does with fewer" if pictures else "")
         )
 
 

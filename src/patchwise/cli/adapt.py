@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,9 +63,6 @@ def adapt(
 
     The encoder NAME,adapt=FILE uses it. Interrupted, it writes nothing.
     """
-    from patchwise.adaptation import adapt as adapt_pictures
-    from patchwise.adaptation import adapt_gallery
-    from patchwise.gallery import Gallery
     from patchwise.images import DEFAULT_MAX_PIXELS
 
     if output is None:
@@ -80,26 +78,39 @@ def adapt(
         "seed": seed,
         "max_pixels": max_pixels or DEFAULT_MAX_PIXELS,
     }
-    with ExitStack() as open_now:
-        settings["advance"] = _Bars(open_now)
-        if from_gallery is not None:
-            gallery = open_now.enter_context(Gallery.open(from_gallery, device=device))
-            report = adapt_gallery(gallery, output, **settings)
-        else:
-            report = adapt_pictures(
-                pictures or [],
-                output,
-                encoder=encoder or "builtin",
-                regions=regions or _REGIONS,
-                device=device,
-                **settings,
-            )
+    try:
+        report = _report(pictures or [], output, from_gallery, encoder, regions, device, settings)
+    except KeyboardInterrupt:
+        say("interrupted; nothing was written")
+        raise typer.Exit(130) from None
     for path, reason in report.failed:
         say(f"skipping {path}: {reason}")
     if as_json:
         print_json(_as_json(report))
     else:
         typer.echo(_as_text(report))
+
+
+def _report(
+    pictures: Sequence[Path],
+    output: Path,
+    from_gallery: Path | None,
+    encoder: str | None,
+    regions: str | None,
+    device: str,
+    settings: dict[str, Any],
+) -> AdaptationReport:
+    from patchwise.adaptation import adapt as adapt_pictures
+    from patchwise.adaptation import adapt_gallery
+    from patchwise.gallery import Gallery
+
+    with ExitStack() as open_now:
+        settings["advance"] = _Bars(open_now)
+        if from_gallery is not None:
+            return adapt_gallery(open_now.enter_context(Gallery.open(from_gallery, device=device)), output, **settings)
+        return adapt_pictures(
+            pictures, output, encoder=encoder or "builtin", regions=regions or _REGIONS, device=device, **settings
+        )
 
 
 class _Bars:
