@@ -320,6 +320,17 @@ def test_other_vectors_are_not_kept(own: Callable[..., str], tmp_path: Path) -> 
     assert names(tmp_path) == ["net.onnx"]
 
 
+def test_vectors_that_are_no_numbers_are_not_kept(own: Callable[..., str], tmp_path: Path) -> None:
+    """Here in batches of three only, so that neither the first nor the last comparison shows it."""
+
+    def rarely(given: Any) -> Any:
+        return quarters(given) / ((given[:, 0, 0, 0] * 0 + 1).sum() != 3)
+
+    with pytest.raises(EncoderError, match=r"gives other vectors \(largest difference nan"):
+        export_onnx(own(rarely), tmp_path / "net.onnx")
+    assert names(tmp_path) == []
+
+
 def test_a_network_that_torch_cannot_export(own: Callable[..., str], tmp_path: Path) -> None:
     def by_content(given: Any) -> Any:
         return quarters(given) if given.sum().item() > 0 else quarters(-given)
@@ -327,6 +338,23 @@ def test_a_network_that_torch_cannot_export(own: Callable[..., str], tmp_path: P
     with pytest.raises(EncoderError, match=r"^encoder own:net: torch cannot export its network \(.+\)$") as caught:
         export_onnx(own(by_content), tmp_path / "net.onnx")
     assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_a_network_that_onnxruntime_does_not_run(
+    own: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a version of onnxruntime says that is older than the operators in the file."""
+
+    def too_old(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Opset 99 is under development")
+
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", too_old)
+    message = r"^encoder own:net: onnxruntime does not run the exported network, so that no file was kept \(.*Opset 99"
+    with pytest.raises(EncoderError, match=message):
+        export_onnx(own(quarters), tmp_path / "net.onnx")
     assert names(tmp_path) == []
 
 

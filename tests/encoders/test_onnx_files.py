@@ -509,6 +509,8 @@ def test_other_failures_of_an_accelerator_are_told() -> None:
         ("cuda", "pip install onnxruntime-gpu in its place, or --device cpu"),
         ("cuda:1", "pip install onnxruntime-gpu in its place, or --device cpu"),
         ("mps", "the onnxruntime installed here cannot use it, or --device cpu"),
+        ("auto:1", "unknown to onnxruntime; it takes auto, cpu, cuda, cuda:N or mps"),
+        ("cuda:x", "unknown to onnxruntime; it takes auto, cpu, cuda, cuda:N or mps"),
         ("tpu", "unknown to onnxruntime; it takes auto, cpu, cuda, cuda:N or mps"),
     ],
 )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["OnnxEncoder", "load"]
 
 _BATCH = 64
+_REGIONS_PER_CORE = 8  # several slices each, so that none waits long for the last
 # Where repositories of the hub keep the part that looks at pictures, and, where there is no such part, the whole.
 _FILES = ("onnx/vision_model.onnx", "vision_model.onnx", "onnx/model.onnx", "model.onnx")
 _CONFIGURATION = "preprocessor_config.json"
@@ -58,10 +59,12 @@ class OnnxEncoder:
         self.preprocessing = preprocessing
         self.input_size, self.resampling = preprocessing.size, preprocessing.resampling
         self.fit: Fit = preprocessing.fit
-        self.batch_size = _BATCH
         self._session, self._accelerated = network
         self._pictures, self._output, self._pooling = pictures, output, spec.options.pooling
+        self.batch_size = _BATCH
         self._in_slices = self._slices()
+        if not self._accelerated:
+            self.batch_size = max(_BATCH, _REGIONS_PER_CORE * self._in_slices.threads)
         self.dimension = self._try_out()
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -33,7 +33,8 @@ class InSlices:
 
     def __init__(self, size: int = _SLICE, threads: int | None = None) -> None:
         self._size = size
-        self._pool = ThreadPoolExecutor(threads or _available_cores(), thread_name_prefix="patchwise-encode")
+        self.threads = threads or _available_cores()
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="patchwise-encode")
 
     def __call__(
         self, function: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]], pixels: npt.NDArray[np.uint8]
@@ -93,7 +94,7 @@ def _accelerator(device: str) -> tuple[str, dict[str, str]] | None:
     available = onnxruntime.get_available_providers()
     if device == "cpu" or (device == "auto" and "CUDAExecutionProvider" not in available):
         return None
-    if kind in ("auto", "cuda") and (not number or number.isdecimal()):
+    if device in ("auto", "cuda") or (kind == "cuda" and number.isdecimal()):
         name, remedy = "CUDAExecutionProvider", "; pip install onnxruntime-gpu in its place"
     elif device == "mps":
         name, remedy = "CoreMLExecutionProvider", ""
