@@ -131,9 +131,8 @@ CHECKPOINTS: Mapping[str, tuple[Callable[[], Any], dict[str, Any]]] = {
 }
 
 
-def stirred(model: Any, seed: int = 0) -> Any:
+def stirred(model: Any) -> Any:
     """Weights so far from one another that vectors of different pictures differ, and everything has a part in them."""
-    torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             spread = 0.15 if parameter.ndim > 1 else 0.05
@@ -144,7 +143,8 @@ def stirred(model: Any, seed: int = 0) -> Any:
 def write_checkpoint(name: str, folder: Path, **saving: Any) -> Path:
     """Write `CHECKPOINTS[name]`, with a tokenizer where it reads texts."""
     build, processor = CHECKPOINTS[name]
-    stirred(build(), len(name)).save_pretrained(folder, **saving)
+    torch.manual_seed(len(name))
+    stirred(build()).save_pretrained(folder, **saving)
     (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     if name in ("clip", "metaclip_2", "siglip", "siglip2"):
         write_tokenizer(folder, "siglip" if name.startswith("siglip") else "clip")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
         ({}, "knows no model_type None"),
         ({"architecture": "vit_tiny_patch16_224"}, "written by timm; say timm:"),
         ({"model_type": "bert"}, "'bert' is no vision model"),
+        ({"model_type": "seggpt"}, "'seggpt' is no vision model"),
         ({"model_type": "vit_mae"}, "hides parts of its pictures at random"),
         ([], "config.json: cannot be read"),
     ],
@@ -118,6 +120,13 @@ def test_what_is_no_vision_model(configuration: object, says: str, tmp_path: Pat
     write_checkpoint("dinov2", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(configuration))
     assert says in refusal(tmp_path)
+
+
+def test_a_model_without_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint("dinov2", tmp_path)
+    boxes = SimpleNamespace(pred_boxes=torch.zeros(1, 100, 4))
+    monkeypatch.setattr(transformers.Dinov2Model, "forward", lambda self, pixel_values: boxes)
+    assert "Dinov2Model gives no tokens to pool" in refusal(tmp_path)
 
 
 def test_without_a_configuration(tmp_path: Path) -> None:

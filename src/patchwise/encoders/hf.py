@@ -206,7 +206,9 @@ class _Tower:
             )
         else:
             found = self._body(pixel_values=pixels, **self._arguments)
-        hidden, pooled = found.last_hidden_state, getattr(found, "pooler_output", None)
+        hidden, pooled = getattr(found, "last_hidden_state", None), getattr(found, "pooler_output", None)
+        if hidden is None:
+            raise EncoderError(f"encoder {self._spec}: {type(self.model).__name__} gives no tokens to pool")
         if pooled is not None:
             pooled = pooled.flatten(1)  # convolutional ones give (N, D, 1, 1)
         if hidden.ndim == 4:  # a map of features
@@ -229,11 +231,17 @@ def _vision_model(library: Library, folder: Path, configuration: Any) -> Any:
     """The class that transformers has for a configuration, if it takes pictures and shows all of them to itself."""
     package = library.package
     kind = package.MODEL_MAPPING.get(type(configuration), None)
-    if not isinstance(kind, type) or getattr(kind, "main_input_name", None) != "pixel_values":
+    if not isinstance(kind, type) or not _sees_pictures_alone(kind):
         raise EncoderError(f"{folder}: {configuration.model_type!r} is no vision model that gives vectors of pictures")
     if getattr(configuration, "mask_ratio", 0):
         raise EncoderError(f"{folder}: {configuration.model_type!r} hides parts of its pictures at random")
     return kind
+
+
+def _sees_pictures_alone(kind: Any) -> bool:
+    needed = [one.name for one in inspect.signature(kind.forward).parameters.values() if one.default is one.empty]
+    named = [name for name in needed if name not in ("self", "args", "kwargs", "pixel_values")]
+    return getattr(kind, "main_input_name", None) == "pixel_values" and not named
 
 
 def _without_pooler(model: Any, missing: list[str]) -> list[str]:
