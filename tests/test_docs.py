@@ -32,11 +32,14 @@ def snippets(language: str) -> Iterator[object]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """What the documentation takes for granted: photographs, a query, a list of queries, and `open`."""
+    """What the documentation takes for granted: photographs, products, a query, a list of queries, and `open`."""
     (tmp_path / "Photos" / "old").mkdir(parents=True)
     for seed in range(4):
         make_picture(seed, (320, 240)).save(tmp_path / "Photos" / f"{seed}.jpg")
     make_picture(9, (320, 240)).save(tmp_path / "Photos" / "old" / "9.jpg")
+    (tmp_path / "Products").mkdir()
+    for seed in range(20):
+        make_picture(100 + seed, (160, 120)).save(tmp_path / "Products" / f"{seed}.jpg")
     make_picture(1, (320, 280)).save(tmp_path / "mug.jpg")
     (tmp_path / "queries.csv").write_text("path,x0,y0,x1,y1\nmug.jpg,40,30,210,260\nPhotos/2.jpg,,,,\n")
     (tmp_path / "bin").mkdir()
