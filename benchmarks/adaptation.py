@@ -5,7 +5,7 @@ shipped for it, with `--whitening gallery`, and with what `patchwise adapt` lear
 (a quarter of them held out, as always) and from those of the other two. Labels only judge; files with the same content
 count once. Vectors are encoded once and kept in `--cache`.
 
-    python benchmarks/adaptation.py --cache DIR [--encoder NAME]
+    python benchmarks/adaptation.py [--encoder NAME]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common import DATA, SEED, report
+from common import DATA, ROOT, SEED, report
 from patchwise.adaptation.examples import Examples, encode_examples
 from patchwise.adaptation.learning import Subject, learn
 from patchwise.adaptation.starts import whitening_of
@@ -144,7 +144,7 @@ def together(parts: list[Examples]) -> Examples:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with logos/, subjects/, distractors/")
-    parser.add_argument("--cache", type=Path, required=True, help="folder of the vectors")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "adaptation", help="folder of the vectors")
     parser.add_argument("--encoder", default="builtin")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--name", default="adaptation", help="of the file of results")

@@ -123,6 +123,10 @@ def test_too_few_pictures_or_too_many_whitening_dimensions_are_refused() -> None
         learn(subject(), disturbed(19), "linear", None, 0, quiet)
     with pytest.raises(UsageError, match="dimension 17: this encoder has 16"):
         learn(subject(), disturbed(30), "whitening", 17, 0, quiet)
+    with pytest.raises(
+        EncoderError, match="learning 16 numbers needs more than 16 regions, got 15; name more pictures"
+    ):
+        learn(subject(), disturbed(3), "whitening", None, 0, quiet)
     with pytest.raises(UsageError):
         check_dimension(769, 1952, shipped_prior())  # it keeps 768 of them
 

@@ -7,7 +7,7 @@ import numpy as np
 from patchwise.adaptation.examples import Vectors
 from patchwise.encoders import Whitening, WhiteningPrior
 from patchwise.encoders.whitening import principal_axes
-from patchwise.errors import UsageError
+from patchwise.errors import EncoderError, UsageError
 
 __all__ = ["as_it_is", "check_dimension", "whitening_of"]
 
@@ -31,6 +31,11 @@ def whitening_of(regions: Vectors, dimension: int, prior: WhiteningPrior | None)
     """
     if prior is not None:
         return prior.adapted(regions).whitening(dimension)
+    if len(regions) <= dimension:
+        raise EncoderError(
+            f"learning {dimension} numbers needs more than {dimension} regions, got {len(regions)}; name more pictures, "
+            "finer regions or a smaller dimension"
+        )
     return Whitening.learn(regions, dimension)
 
 
