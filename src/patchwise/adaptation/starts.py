@@ -33,8 +33,8 @@ def whitening_of(regions: Vectors, dimension: int, prior: WhiteningPrior | None)
         return prior.adapted(regions).whitening(dimension)
     if len(regions) <= dimension:
         raise EncoderError(
-            f"learning {dimension} numbers needs more than {dimension} regions, got {len(regions)}; name more pictures, "
-            "finer regions or a smaller dimension"
+            f"learning {dimension} numbers needs more than {dimension} regions, got {len(regions)}; name more "
+            "pictures, finer regions or a smaller dimension"
         )
     return Whitening.learn(regions, dimension)
 
