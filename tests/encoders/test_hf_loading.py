@@ -17,7 +17,7 @@ import pytest
 
 from encoders.hf_checkpoints import CHECKPOINTS, write_checkpoint
 from patchwise.encoders import load_encoder
-from patchwise.errors import EncoderError
+from patchwise.errors import EncoderError, MissingExtra
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -238,3 +238,27 @@ def test_all_families_of_the_issue_have_a_checkpoint() -> None:
     assert {"dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_convnext", "siglip", "siglip2", "clip"} <= set(
         CHECKPOINTS
     )
+
+
+def test_a_library_that_another_package_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        __version__ = "5.0"
+
+        @property
+        def PreTrainedModel(self) -> None:  # noqa: N802
+            try:
+                raise RuntimeError("operator torchvision::nms does not exist")
+            except RuntimeError as error:
+                raise ModuleNotFoundError("Could not import module 'PreTrainedModel'") from error
+
+    monkeypatch.setattr("patchwise.encoders.hf_loading.import_package", lambda *_: Broken())
+    message = refusal(tmp_path)
+    assert "transformers 5.0 cannot be used (operator torchvision::nms does not exist)" in message
+    assert "install both again together" in message
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_a_missing_package(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=r"pip install 'patchwise\[torch\]'"):
+        loaded(tmp_path)

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from patchwise.encoders.hf_processors import read_preprocessing
 from patchwise.encoders.hf_texts import Texts
 from patchwise.encoders.hub import checkpoint
 from patchwise.encoders.spec import EncoderSpec
-from patchwise.encoders.torch_runtime import Network, TorchEncoder, import_torch, torch_encoder, weights_digest
-from patchwise.errors import EncoderError
+from patchwise.encoders.torch_runtime import Network, TorchEncoder, torch_encoder, weights_digest
+from patchwise.errors import EncoderError, MissingExtra
 
 if TYPE_CHECKING:
     import torch
@@ -75,9 +76,11 @@ def load(spec: EncoderSpec) -> TorchEncoder:
         MissingExtra: torch or transformers is not installed.
     """
     spec.allow(_OPTIONS)
-    import_torch(spec)
-    library = Library.find(spec)
+    if not all(map(find_spec, ("torch", "transformers"))):
+        raise MissingExtra(f"encoder {spec}", "torch")
+    # Before the packages, which take seconds to import: without a network the answer comes at once.
     found = checkpoint(spec, weights=_WEIGHTS, needed=("config.json",))
+    library = Library.find(spec)
     configuration = library.configuration(found.folder)
     family = _FAMILIES.get(configuration.model_type, _OTHER)
     with library.quietly():
