@@ -184,7 +184,10 @@ def test_cropped_regions_are_those_of_pillow(
     size = tuple(int((side + margin) * edge / shorter) for edge in region.size)
     left, top = (round((edge - side) / 2) if to_even else (edge - side) // 2 for edge in size)
     expected = region.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
-    assert np.abs(cut.astype(int) - np.asarray(expected)).max() <= 1  # rounding of the two passes of a resize
+    if size[0] * size[1] <= 64 * (side + margin) ** 2:
+        np.testing.assert_array_equal(cut, expected)
+    else:
+        assert np.abs(cut.astype(int) - np.asarray(expected)).max() <= 2
 
 
 def test_the_middle_between_two_pixels() -> None:

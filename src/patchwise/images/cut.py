@@ -26,6 +26,7 @@ RESAMPLING: Mapping[str, Image.Resampling] = MappingProxyType(
 # for copies of the picture halved before regions are resized, and for decoding at reduced scale.
 REDUCING_GAP = 1.5
 DECODING_GAP = 1.1
+_WHOLE_SQUARES = 64
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ class Fit:
             shorter = min(width, height)
             size = (self.short_side * width // shorter, self.short_side * height // shorter)
             left, top = (round((side - input_size) / 2) if self.to_even else (side - input_size) // 2 for side in size)
-            # Only the middle is resized: the whole of a thin region could be larger than memory.
+            if size[0] * size[1] <= _WHOLE_SQUARES * self.short_side**2:
+                return region.resize(size, resampling).crop((left, top, left + input_size, top + input_size))
+            # Of a thin region only the middle, to within a rounding: all of it could be larger than memory.
             scale_x, scale_y = width / size[0], height / size[1]
             middle = (left * scale_x, top * scale_y, (left + input_size) * scale_x, (top + input_size) * scale_y)
             return region.resize((input_size, input_size), resampling, box=middle)

@@ -117,6 +117,8 @@ def _transformers() -> Any:
         import transformers
     except ImportError as error:
         raise MissingExtra("regions detector", "torch") from error
+    except RuntimeError as error:  # such as a torchvision that was built for another torch
+        raise RegionsError(f"regions detector: transformers cannot be imported here ({error})") from error
     return transformers
 
 
