@@ -66,6 +66,18 @@ def test_what_is_there_stays_unless_forced(in_process: Cli, checkpoint: Path, tm
     in_process("export-onnx", "onnx:net.onnx", "other.onnx").complains(1, "needs no export")
 
 
+def test_interrupted_it_writes_nothing(
+    in_process: Cli, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("patchwise.encoders.export._compare", interrupt)
+    ran = in_process("export-onnx", f"hf:{checkpoint}", "net.onnx")
+    assert (ran.code, ran.out, ran.err) == (130, "", "interrupted; nothing was written\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("encoder", "file", "code", "message"),
     [

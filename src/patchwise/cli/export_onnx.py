@@ -20,7 +20,11 @@ def export_onnx(
     """Write an encoder that runs on torch to an ONNX file, which runs without it, and compare the two."""
     from patchwise.encoders.export import export_onnx as export
 
-    found = export(encoder, file, force=force)
+    try:
+        found = export(encoder, file, force=force)
+    except KeyboardInterrupt:
+        say("interrupted; nothing was written")
+        raise
     if as_json:
         print_json({**asdict(found), "path": str(found.path)})
         return
