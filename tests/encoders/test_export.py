@@ -102,7 +102,7 @@ def test_normalisation_by_hand(own: Callable[..., str], tmp_path: Path) -> None:
     ("name", "options"),
     [
         ("dinov2", ",size=71,fit=pad"),
-        ("siglip", ",size=40,resampling=bilinear"),
+        pytest.param("siglip", ",size=40,resampling=bilinear", marks=pytest.mark.slow),
         ("clip", ",fit=crop"),
         pytest.param("clip", ",pooling=mean", marks=pytest.mark.slow),
         pytest.param("dinov2", ",pooling=mean", marks=pytest.mark.slow),
