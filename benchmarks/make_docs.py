@@ -16,6 +16,7 @@ from common import RESULTS, ROOT, table
 ORDER = (
     "logos",
     "encoder_choice",
+    "adaptation",
     "cutting",
     "region_proposals",
     "indexing_rate",
@@ -55,9 +56,16 @@ def page() -> str:
             "",
             *found["table"],
             "",
+            *gains(found),
             circumstances(found, name),
         ]
     return "\n".join(lines) + "\n"
+
+
+def gains(found: dict[str, Any]) -> list[str]:
+    """What a learned layer adds, where that was measured."""
+    lines = found["details"].get("gains_table")
+    return ["Gain of the layer in mAP, with 95 % intervals over groups of queries:", "", *lines, ""] if lines else []
 
 
 def evaluation_page() -> str:
