@@ -161,7 +161,7 @@ def _downloaded(spec: EncoderSpec, repository: str, revision: str | None, weight
         # Which package talks to the hub depends on the hub's version.
         http: Any = getattr(utils, "httpx", None) or importlib.import_module("httpx")
     except ImportError as error:
-        raise MissingExtra(f"encoder {spec}", "torch") from error
+        raise MissingExtra(f"encoder {spec}", "hub") from error
     in_folders = [pattern for pattern in weights if "/" in pattern]
     try:
         with _quiet_hub(utils):
