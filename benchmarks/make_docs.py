@@ -9,6 +9,7 @@ import json
 import re
 import statistics
 import sys
+from pathlib import Path
 from typing import Any
 
 from common import RESULTS, ROOT, table
@@ -120,6 +121,17 @@ def mini_ilias() -> list[str]:
     return [*lines, *table(["method", "regions / image", "indexing", "disk", "searching"], rows)]
 
 
+def dense_encoding() -> str:
+    found = load("dense_encoding")
+    details = found["details"]
+    lines = [found["question"], "", *found["table"], ""]
+    lines += [f"Accuracy with {details['regions']}, mAP and LocScore x 100:", ""]
+    for name, figures in details["accuracy"].items():
+        lines += [f"**{name}**: {figures['queries']} queries, {figures['images']} images", ""]
+        lines += [*details["accuracy_tables"][name], ""]
+    return "\n".join([*lines, circumstances(found, "dense_encoding")]) + "\n"
+
+
 def circumstances(found: dict[str, Any], script: str) -> str:
     machine = found["machine"]
     return (
@@ -156,13 +168,19 @@ def summary() -> str:
     )
 
 
+def filled(page: Path, generated: str) -> str:
+    """A page with its generated part replaced."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(f"(?s){START}.*?{END}", lambda _: START + generated + END, text)
+
+
 def main() -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    readme, dense = ROOT / "README.md", ROOT / "docs" / "dense.md"
     wanted = {
         ROOT / "docs" / "benchmarks.md": page(),
         ROOT / "docs" / "evaluation.md": evaluation_page(),
-        readme: re.sub(f"(?s){START}.*?{END}", lambda _: START + summary() + END, text),
+        readme: filled(readme, summary()),
+        dense: filled(dense, dense_encoding()),
     }
     for path, content in wanted.items():
         if "--check" in sys.argv:

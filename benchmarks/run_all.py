@@ -10,7 +10,7 @@ from make_docs import ORDER
 
 
 def main() -> None:
-    for name in (*ORDER, "evaluation", "make_docs"):
+    for name in (*ORDER, "evaluation", "dense_encoding", "make_docs"):
         print(f"== {name}", flush=True)
         subprocess.run([sys.executable, str(ROOT / "benchmarks" / f"{name}.py")], check=True)
 
