@@ -125,7 +125,7 @@ def test_wrong_usage(in_process: Cli, folder: Path, arguments: list[str], parts:
 
 
 def test_an_unknown_encoder(in_process: Cli, folder: Path, tmp_path: Path) -> None:
-    in_process("index", "photos", "--encoder", "clip").complains(1, "'clip': unknown; known are builtin")
+    in_process("index", "photos", "--encoder", "clip").complains(1, "'clip': unknown; did you mean clip-")
     assert not (tmp_path / ".patchwise").exists()
 
 
