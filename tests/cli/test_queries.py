@@ -258,10 +258,13 @@ def test_texts_through_a_checkpoint(in_process: Cli, tmp_path: Path, picture: An
     for arguments, vector in queries:
         scores = {seed: np.array(of_all) @ vector / np.linalg.norm(vector) for seed, of_all in regions.items()}
         hits = answer(in_process("search", *arguments, "-g", "g", "--json"))["hits"]
-        by_score = sorted(scores, key=lambda seed: -scores[seed].max())
-        assert [int(Path(hit["path"]).stem) for hit in hits] == by_score
-        for hit, seed in zip(hits, by_score, strict=True):
+        # Vectors are stored in half precision, which may turn scores around that are closer than this.
+        found = [int(Path(hit["path"]).stem) for hit in hits]
+        best_first = sorted((every.max() for every in scores.values()), reverse=True)
+        assert [scores[seed].max() for seed in found] == pytest.approx(best_first, abs=1e-3)
+        assert sorted(found) == sorted(scores)
+        for hit, seed in zip(hits, found, strict=True):
             assert hit["score"] == pytest.approx(scores[seed].max(), abs=1e-3)
-            assert tuple(hit["box"]) == boxes[int(scores[seed].argmax())]
+            assert scores[seed][boxes.index(tuple(hit["box"]))] == pytest.approx(scores[seed].max(), abs=1e-3)
             x0, y0, x1, y1 = hit["box"]
             assert 0 <= x0 < x1 <= hit["size"][0] and 0 <= y0 < y1 <= hit["size"][1]
