@@ -25,7 +25,11 @@ from patchwise.encoders import Encoder, load_encoder
 from patchwise.images import cut_regions, read_picture
 from patchwise.regions import View, parse_regions
 
-NETWORKS = {"ViT-S/16": "vit_small_patch16_224", "ViT-B/16": "vit_base_patch16_224"}
+NETWORKS = {
+    "ViT-Ti/16": "vit_tiny_patch16_224",
+    "ViT-S/16": "vit_small_patch16_224",
+    "ViT-B/16": "vit_base_patch16_224",
+}
 REGIONS = "pyramid:3"
 
 
