@@ -21,6 +21,8 @@ ORDER = (
     "cutting",
     "region_proposals",
     "indexing_rate",
+    "backbones",
+    "batch_size",
     "search_latency",
     "eval_search",
     "incremental",
