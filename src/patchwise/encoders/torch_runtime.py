@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Network", "TorchEncoder", "import_torch", "torch_encoder", "weights_digest"]
 
-_CPU_BATCH = 8  # regions of 224 x 224 whose activations stay in the cache; more is slower (benchmarks/batch_size.py)
+_CPU_BATCH = 8  # regions of 224 x 224; more are no faster on a processor (benchmarks/batch_size.py)
 _MAX_BATCH = 512
 _MEMORY_SHARE = 0.5  # of what is free on the device: activations of the next call, and what others take meanwhile
 _READ_BYTES = 1 << 22
