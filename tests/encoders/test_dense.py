@@ -182,7 +182,7 @@ def test_images_that_do_not_fit_into_memory_are_encoded_fewer_at_a_time() -> Non
     boxes = [np.array([WHOLE], dtype=np.float32)] * 5
     vectors = np.concatenate(found.encode_regions(noise(5, 8), boxes))
     np.testing.assert_allclose(vectors, unit(noise(5, 8).mean(axis=(1, 2))), atol=1e-6)
-    assert sizes == [1, 5, 2, 2, 1] and found.picture_batch_size == 2
+    assert sizes == [1, 1, 5, 2, 2, 1] and found.picture_batch_size == 2
 
 
 def test_one_image_that_does_not_fit_is_an_error_that_says_what_to_do() -> None:
@@ -191,21 +191,28 @@ def test_one_image_that_does_not_fit_is_an_error_that_says_what_to_do() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return patch_means(pixels)
 
-    found = encoder(",size=4,encode=dense", no_memory)
-    with pytest.raises(EncoderError, match=r"does not hold one image.*--device cpu"):
-        found.encode_regions(noise(1, 8), [np.array([WHOLE], dtype=np.float32)])
+    with pytest.raises(EncoderError, match=r"does not hold one picture.*--device cpu"):
+        encoder(",size=4,encode=dense", no_memory)
 
 
-@pytest.mark.parametrize("failure", [ValueError, AssertionError])
+@pytest.mark.parametrize("failure", [ValueError, AssertionError, RuntimeError])
 def test_a_network_that_does_not_take_the_picture_size(failure: type[Exception]) -> None:
     def strict(pixels: Any) -> Any:
         if pixels.shape[-1] % 4:
             raise failure("must be a multiple of 4")
         return patch_means(pixels)
 
-    found = encoder(",size=4,encode=dense,picture_size=6", strict)
     with pytest.raises(EncoderError, match=r"does not take pictures of 6 x 6 .*multiple of 4"):
-        found.encode_regions(noise(1, 6), [np.array([WHOLE], dtype=np.float32)])
+        encoder(",size=4,encode=dense,picture_size=6", strict)
+
+
+def test_the_same_weights_are_another_encoder_than_for_regions() -> None:
+    network = Network(torch.nn.Linear(2, 2), lambda pixels: pixels[:, :, 0, 0], patch_means)
+    regions, dense = (
+        torch_encoder(EncoderSpec.parse(f"fake:net{options}"), network, Preprocessing(4), "0" * 64)
+        for options in ("", ",encode=dense")
+    )
+    assert regions.weights_sha256 == "0" * 64 != dense.weights_sha256 and len(dense.weights_sha256) == 64
 
 
 @pytest.mark.parametrize(

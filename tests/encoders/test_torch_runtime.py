@@ -160,6 +160,37 @@ def test_only_networks_that_read_texts_are_text_encoders() -> None:
     assert reader.encode_texts([]).shape == (0, 3)
 
 
+def test_many_texts_are_read_a_few_at_a_time_and_fewer_where_memory_is_small() -> None:
+    sizes = []
+
+    def lengths(texts: Sequence[str]) -> Any:
+        sizes.append(len(texts))
+        if len(texts) > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.tensor([[float(len(text)), 1.0, 0.0] for text in texts])
+
+    found = encoder(texts=lengths).encode_texts(["a" * count for count in range(70)])
+    np.testing.assert_allclose(found[69], [69 / 4762**0.5, 1 / 4762**0.5, 0], rtol=1e-6)
+    assert sizes == [64, 32, 32, 6] and found.shape == (70, 3)
+
+
+def test_a_network_too_large_for_the_device_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def to(self: Any, *arguments: Any, **options: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    with pytest.raises(EncoderError, match=r"does not hold the network.*--device cpu"):
+        encoder()
+
+
+def test_one_picture_too_large_for_the_device_is_no_wrong_size() -> None:
+    def no_memory(pixels: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(EncoderError, match="does not hold one picture"):
+        encoder(no_memory)
+
+
 def test_size_and_fit_are_as_asked() -> None:
     found = encoder(name="fake:net,size=8,fit=pad")
     assert found.input_size == 8 and str(found.fit) == "pad:128/64/0"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,6 @@ from patchwise.encoders.preprocessing import Preprocessing
 from patchwise.encoders.spec import EncoderSpec
 from patchwise.encoders.torch_runtime import Network, TorchEncoder
 from patchwise.errors import EncoderError
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["TorchDenseEncoder", "covered_shares"]
 
@@ -43,9 +40,12 @@ class TorchDenseEncoder(TorchEncoder):
             raise EncoderError(f"encoder {spec}: encode=dense takes the mean of tokens; leave pooling out")
         self._tokens = tokens
         whole = replace(network, features=lambda pixels: tokens(pixels).float().mean((1, 2)))
-        super().__init__(spec, whole, preprocessing, weights_sha256)
+        # The same weights give other vectors here, and nothing fits them that was learned for those of regions.
+        super().__init__(spec, whole, preprocessing, hashlib.sha256(f"dense {weights_sha256}".encode()).hexdigest())
         self.picture_size: int = spec.options.picture_size or _PICTURE_OVER_INPUT * preprocessing.size
         self.id = str(replace(spec, options=replace(spec.options, picture_size=self.picture_size)))
+        everything = np.array([[0, 0, 1, 1]], dtype=np.float32)
+        self._try_out(lambda picture: self._pooled(picture, [everything])[0], self.picture_size)
 
     @cached_property
     def picture_batch_size(self) -> int:
@@ -66,7 +66,7 @@ class TorchDenseEncoder(TorchEncoder):
         import torch
 
         with torch.inference_mode():
-            tokens = self._tokens_of(pictures)
+            tokens = self._tokens(self.normalised(pictures))
             rows, columns = tokens.shape[1:3]
             shares = np.concatenate([covered_shares(boxes, rows, columns, self.picture_size) for boxes in boxes_rel])
             weights = torch.from_numpy(shares.reshape(len(shares), -1)).to(self.device)
@@ -75,13 +75,6 @@ class TorchDenseEncoder(TorchEncoder):
             means = [weights[part] @ each.flatten(0, 1).float() for part, each in zip(parts, tokens, strict=True)]
             found = torch.nn.functional.normalize(torch.cat(means), dim=-1).cpu().numpy()
             return [found[part] for part in parts]
-
-    def _tokens_of(self, pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
-        try:
-            return self._tokens(self.normalised(pictures))
-        except (ValueError, AssertionError) as error:
-            size = f"{self.picture_size} x {self.picture_size}"
-            raise EncoderError(f"encoder {self.id}: does not take pictures of {size} ({error})") from error
 
 
 def covered_shares(boxes_rel: npt.NDArray[np.floating], rows: int, columns: int, side: int) -> npt.NDArray[np.float32]:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Network", "TorchEncoder", "import_torch", "torch_encoder", "weights_digest"]
 
 _CPU_BATCH = 8  # regions of 224 x 224; more are no faster on a processor (benchmarks/batch_size.py)
+_MPS_BATCH = 64  # its memory is that of the machine, so that what is free cannot be asked for
 _MAX_BATCH = 512
+_TEXTS = 64  # read at once
 _MEMORY_SHARE = 0.5  # of what is free on the device: activations of the next call, and what others take meanwhile
 _READ_BYTES = 1 << 22
 
@@ -64,8 +66,13 @@ class TorchEncoder:
         self.dtype = _dtype(spec, self.device)
         self._network = network
         self._mean, self._scale = self._placed(preprocessing.mean), self._placed(preprocessing.std)
-        network.module.eval().requires_grad_(False).to(self.device, self.dtype)
-        self.dimension = self._try_out()
+        try:
+            network.module.eval().requires_grad_(False).to(self.device, self.dtype)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            raise self._too_large("the network") from error
+        self.dimension = self._try_out(lambda pixels: self._forward(network.features, pixels), self.input_size)
 
     @property
     def network(self) -> Network:
@@ -88,14 +95,18 @@ class TorchEncoder:
     def _fitting(self, side: int) -> int:
         """How many pictures of side x side pixels the network takes at once."""
         if self.device.type != "cuda":
-            return min(max(_CPU_BATCH * 224**2 // side**2, 1), _MAX_BATCH)
+            usual = _MPS_BATCH if self.device.type == "mps" else _CPU_BATCH
+            return min(max(usual * 224**2 // side**2, 1), _MAX_BATCH)
         import torch
 
         regions_each = max(side**2 // self.input_size**2, 1)
         tried, most = max(8 // regions_each, 1), max(_MAX_BATCH // regions_each, 1)
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        self._forward(self._network.features, np.zeros((tried, side, side, 3), dtype=np.uint8))
+        blank = np.zeros((tried, side, side, 3), dtype=np.uint8)
+        _, held = self._in_batches(lambda part: self._forward(self._network.features, blank[part]), tried, tried)
+        if held < tried:
+            return held
         per_picture = max((torch.cuda.max_memory_allocated(self.device) - before) / tried, 1.0)
         free, _ = torch.cuda.mem_get_info(self.device)
         return int(2 ** np.floor(np.log2(np.clip(free * _MEMORY_SHARE / per_picture, 1, most))))
@@ -122,13 +133,16 @@ class TorchEncoder:
         import torch
 
         if failed == 1:
-            raise EncoderError(
-                f"encoder {self.id}: the memory of {self.device} does not hold one {what}; free some, use a smaller "
-                "encoder or input size, or --device cpu"
-            )
+            raise self._too_large(f"one {what}")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return max(failed // 2, 1)
+
+    def _too_large(self, what: str) -> EncoderError:
+        return EncoderError(
+            f"encoder {self.id}: the memory of {self.device} does not hold {what}; free some, use a smaller encoder or "
+            "input size, or --device cpu"
+        )
 
     def _forward(
         self, function: Callable[[torch.Tensor], torch.Tensor], pixels: npt.NDArray[np.uint8]
@@ -145,7 +159,7 @@ class TorchEncoder:
         tensor = torch.from_numpy(np.ascontiguousarray(pixels))
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
-        channels = tensor.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        channels = tensor.to(self.device, non_blocking=tensor.is_pinned()).permute(0, 3, 1, 2).float()
         return ((channels * self.preprocessing.rescale - self._mean) / self._scale).to(self.dtype)
 
     def _placed(self, values: Sequence[float]) -> torch.Tensor:
@@ -153,12 +167,14 @@ class TorchEncoder:
 
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(1, 3, 1, 1)
 
-    def _try_out(self) -> int:
-        size = self.input_size
+    def _try_out(self, run: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]], side: int) -> int:
+        """Run on a blank picture of side x side pixels, before anything depends on it; the length of its vector."""
         try:
-            found = self._forward(self._network.features, np.zeros((1, size, size, 3), dtype=np.uint8))
+            found = run(np.zeros((1, side, side, 3), dtype=np.uint8))
         except (RuntimeError, ValueError, AssertionError) as error:
-            raise EncoderError(f"encoder {self.id}: does not take pictures of {size} x {size} ({error})") from error
+            if isinstance(error, RuntimeError) and _out_of_memory(error):
+                raise self._too_large("one picture") from error
+            raise EncoderError(f"encoder {self.id}: does not take pictures of {side} x {side} ({error})") from error
         if found.ndim != 2:
             raise EncoderError(f"encoder {self.id}: gives {found.shape[1:]} for a region instead of one vector")
         return int(found.shape[1])
@@ -176,7 +192,8 @@ class TorchTextEncoder(TorchEncoder):
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
         with torch.inference_mode():
-            return _unit(read(list(texts)))
+            vectors, _ = self._in_batches(lambda part: _unit(read(list(texts[part]))), len(texts), _TEXTS, "text")
+        return np.concatenate(vectors)
 
 
 def torch_encoder(
