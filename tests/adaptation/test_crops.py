@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -22,6 +23,24 @@ def crops_of(image: Image.Image, count: int = 8, seed: int = 0) -> np.ndarray:
 @given(st.tuples(st.integers(1, 70), st.integers(1, 70)), st.integers(0, 2**32))
 def test_pictures_of_any_size_give_crops(size: tuple[int, int], seed: int) -> None:
     assert crops_of(Image.new("RGB", size, "red"), 4, seed).shape == (4, 16, 16, 3)
+
+
+@given(st.floats(0, 60), st.floats(0, 40), st.floats(0, 1), st.floats(0, 1), st.integers(1, 3), st.integers(0, 2**32))
+@example(60, 40, 0, 0, 1, 0)
+@example(10, 5, 0, 30, 1, 0)
+def test_thin_boxes_give_crops(x: float, y: float, width: float, height: float, reduced: int, seed: int) -> None:
+    image = Image.new("RGB", (60, 40), "red")
+    box = np.array([[x, y, min(x + width, 60), min(y + height, 40)]])
+    picture = Picture(image.reduce(reduced), image.size)
+    crops = augmented_crops(picture, box, 4, FakeEncoder(), np.random.default_rng(seed)).astype(int)
+    assert crops[..., 0].min() > crops[..., 1:].max()  # red, and nothing from outside
+
+
+@pytest.mark.parametrize("size", [(90_000, 20), (20, 90_000)])
+def test_pictures_longer_than_jpeg_allows_give_crops(size: tuple[int, int]) -> None:
+    whole = np.array([[0, 0, *size]])
+    image = Picture(Image.new("RGB", size), size)
+    assert augmented_crops(image, whole, 2, FakeEncoder(), np.random.default_rng(0)).shape == (2, 16, 16, 3)
 
 
 def test_the_seed_decides() -> None:

@@ -120,6 +120,20 @@ def test_pictures_that_are_gone_are_named(album: Path, tmp_path: Path) -> None:
     assert [Path(path).name for path, _ in report.failed] == ["03.png"]
 
 
+def test_pictures_that_changed_since_are_named(album: Path, tmp_path: Path) -> None:
+    """Their regions lie elsewhere, here outside; a new time alone is no change."""
+    with Gallery.create(tmp_path / "g.pw", encoder=FakeEncoder(), regions="pyramid:1") as gallery:
+        gallery.add(album)
+        make_picture(99, (20, 15)).save(album / "03.png")
+        shutil.copy2(album / "05.png", album / "06.png")  # the content of another picture that is known
+        (album / "07.png").touch()
+        report = adapt_gallery(gallery, tmp_path / "l.safetensors", method="whitening", dimension=8)
+    assert report.pictures + report.held_out == 22
+    assert [(Path(path).name, reason) for path, reason in report.failed] == [
+        (name, "changed since it was indexed") for name in ("03.png", "06.png")
+    ]
+
+
 def test_galleries_that_cannot_be_learned_from(album: Path, tmp_path: Path) -> None:
     few = [album / f"{number:02d}.png" for number in range(3)]
     with Gallery.create(tmp_path / "own.pw", regions="whole", whitening="gallery") as gallery:

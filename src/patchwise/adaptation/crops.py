@@ -24,6 +24,7 @@ _CAST = 1.12  # largest gain of one colour channel against the others
 _COARSEST = 0.25  # of the encoder's input: the least resolution left
 _QUALITY = (30, 95)
 _LARGEST_CUT = 2  # times the encoder's input: larger crops are reduced first
+_LONGEST = 65_500  # pixels of a side that JPEG can hold
 
 
 def augmented_crops(
@@ -85,9 +86,13 @@ def _near(
 def _tilted(
     picture: Picture, box: tuple[float, float, float, float], input_size: int, generator: np.random.Generator
 ) -> Image.Image:
-    """The box seen from another angle: its corners move by a share of its sides, and stay inside the picture."""
+    """The box seen from another angle: its corners move by a share of its sides, and stay inside the picture.
+
+    A box thinner than a decoded pixel is seen that thick, so that its corners always span something.
+    """
     scale = np.array([picture.pixels.width / picture.size[0], picture.pixels.height / picture.size[1]])
-    x0, y0, x1, y1 = box
+    start = np.minimum(box[:2], picture.size - 1 / scale)
+    (x0, y0), (x1, y1) = start, np.maximum(box[2:], start + 1 / scale)
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
     corners += generator.uniform(-_CORNERS, _CORNERS, (4, 2)) * [x1 - x0, y1 - y0]
     corners = corners.clip(0, picture.size) * scale
@@ -134,7 +139,7 @@ def _lit(image: Image.Image, generator: np.random.Generator) -> Image.Image:
 def _coarser(image: Image.Image, encoder: Encoder, generator: np.random.Generator) -> Image.Image:
     """As small as it might be in another photograph, and compressed as JPEG."""
     side = _between(_COARSEST, 1.0, generator) * encoder.input_size
-    scale = min(side / max(min(image.size), 1), 1.0)
+    scale = min(side / max(min(image.size), 1), _LONGEST / max(image.size), 1.0)
     if scale < 1:
         image = image.resize((max(round(image.width * scale), 1), max(round(image.height * scale), 1)))
     buffer = io.BytesIO()

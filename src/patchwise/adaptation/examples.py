@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from patchwise.adaptation.crops import FINEST_SHARE, augmented_crops
 from patchwise.encoders import Encoder
-from patchwise.errors import ImageError
+from patchwise.errors import ImageError, ImageUnreadable
 from patchwise.images import read_picture
 from patchwise.images.cut import shrink_factor
 from patchwise.indexing.encode import encode_picture
@@ -75,10 +75,14 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """Regions of a picture whose vectors are known: `boxes` (R, 4) xyxy in pixels, `vectors` (R, D)."""
+    """Regions of a picture whose vectors are known: `boxes` (R, 4) xyxy in pixels, `vectors` (R, D).
+
+    `holds` tells by the hash of a file's content whether it is still the picture that they belong to.
+    """
 
     boxes: npt.NDArray[np.float32]
     vectors: Vectors
+    holds: Callable[[bytes], bool]
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def encode_examples(
         stored: by path, the regions of every file where their vectors are known; only crops are then encoded.
 
     Returns:
-        The examples, and (path, reason) of every file that could not be read.
+        The examples, and (path, reason) of every file that could not be read, or is not what is stored.
     """
     passes = passes_of(encoder)
 
@@ -163,6 +167,8 @@ def _look(
     stored: Stored | None,
 ) -> _Looked:
     source, digest = read_and_hash(file)
+    if stored is not None and not stored.holds(digest):
+        raise ImageUnreadable(file.path, "changed since it was indexed")
 
     def shrink(size: tuple[int, int]) -> float:
         of_crops = shrink_factor(FINEST_SHARE * min(size), encoder.input_size, encoder.fit)

@@ -29,6 +29,8 @@ from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing import walk
 from patchwise.indexing.walk import listed
 from patchwise.regions import RegionStrategy, parse_regions
+from patchwise.store import Snapshot, Store
+from patchwise.store.catalogue import Catalogue
 
 __all__ = ["METHODS", "AdaptationReport", "adapt", "adapt_gallery"]
 
@@ -158,23 +160,32 @@ def adapt_gallery(
         )
     encoder = gallery.encoder
     _refuse_adapted(encoder)
-    snapshot, _ = gallery.current()
-    check_count(len(snapshot), method)
-    path_of = dict(reversed([(picture, path) for path, picture in snapshot.paths(range(len(snapshot)))]))
-    known = [picture for picture in range(len(snapshot)) if picture in path_of]
-    regions_each = max(snapshot.rows // len(snapshot), 1)
-    chosen = {path_of[one]: one for one in _spread(known, min(limit, max(_REGIONS // regions_each, 1)))}
-    found = listed("/", chosen)
-    stored = {
-        path: Stored(snapshot.regions(one).boxes, snapshot.vectors(one).astype("float32"))
-        for path, one in chosen.items()
-    }
-    examples, failed = encode_examples(
-        encoder, gallery.strategy, found.files, seed=seed, max_pixels=max_pixels, advance=advance, stored=stored
-    )
+    with Store(gallery.path) as store:  # a connection of its own: it says which content each path had
+        snapshot = store.snapshot()
+        check_count(len(snapshot), method)
+        regions_each = max(snapshot.rows // len(snapshot), 1)
+        with store.catalogue.reading():
+            path_of = dict(reversed([(picture, path) for path, picture in snapshot.paths(range(len(snapshot)))]))
+            known = [picture for picture in range(len(snapshot)) if picture in path_of]
+            chosen = {path_of[one]: one for one in _spread(known, min(limit, max(_REGIONS // regions_each, 1)))}
+            stored = {path: _stored(store.catalogue, snapshot, path, one) for path, one in chosen.items()}
+        found = listed("/", chosen)
+        examples, failed = encode_examples(
+            encoder, gallery.strategy, found.files, seed=seed, max_pixels=max_pixels, advance=advance, stored=stored
+        )
     subject = Subject(encoder, normalised, encoder.dimension)
     learned = learn(subject, examples, method, dimension, seed, advance)
     return _written(learned, subject, checked, gallery.strategy, output, seed, began, failed + found.unreadable)
+
+
+def _stored(catalogue: Catalogue, snapshot: Snapshot, path: str, picture: int) -> Stored:
+    content = catalogue.content_of(path)
+
+    def holds(digest: bytes) -> bool:
+        found = catalogue.content_by_hash(digest)
+        return found is not None and found.id == content
+
+    return Stored(snapshot.regions(picture).boxes, snapshot.vectors(picture).astype("float32"), holds)
 
 
 def _written(
