@@ -167,6 +167,26 @@ def test_what_makes_no_sense_is_refused_before_anything_is_encoded(album: Path, 
     assert encoder.encoded_regions == 0 and not (tmp_path / "l.safetensors").exists()
 
 
+def test_a_file_that_is_there_stays_unless_forced(album: Path, tmp_path: Path) -> None:
+    file, folder = tmp_path / "w.safetensors", tmp_path / "folder.safetensors"
+    file.write_bytes(b"what a gallery needs")
+    folder.mkdir()
+    encoder = FakeEncoder()
+    with Gallery.create(tmp_path / "g.pw", encoder=encoder, regions="whole") as gallery:
+        gallery.add(album)
+        before = encoder.encoded_regions
+        for output, force, reason in ((file, False, "give --force"), (folder, True, "a folder is in the way")):
+            with pytest.raises(UsageError, match=reason):
+                adapt([album], output, encoder=encoder, method="whitening", force=force)
+            with pytest.raises(UsageError, match=reason):
+                adapt_gallery(gallery, output, method="whitening", force=force)
+        assert encoder.encoded_regions == before and file.read_bytes() == b"what a gallery needs"
+        adapt_gallery(gallery, file, method="whitening", dimension=8, force=True)
+        assert LinearAdaptation.load(file).dimension == 8
+    adapt([album], file, encoder=encoder, regions="whole", method="whitening", dimension=9, force=True)
+    assert LinearAdaptation.load(file).dimension == 9
+
+
 def test_an_adapted_gallery_searches_with_the_layer(album: Path, tmp_path: Path) -> None:
     adapt(
         [album],

@@ -59,6 +59,15 @@ def test_wrong_usage(in_process: Cli, album: Path, gallery: Path) -> None:
     in_process("adapt", album / "00.png", "-o", "l.safetensors", "--method", "magic").complains(2, "magic")
 
 
+def test_a_file_that_is_there_stays_unless_forced(in_process: Cli, gallery: Path, tmp_path: Path) -> None:
+    arguments = ("adapt", "--from-gallery", gallery, "--method", "whitening", "-o", "w.safetensors", "--dimension")
+    assert in_process(*arguments, "9").code == 0
+    before = (tmp_path / "w.safetensors").read_bytes()
+    in_process(*arguments, "8").complains(2, "w.safetensors", "--force")
+    assert (tmp_path / "w.safetensors").read_bytes() == before
+    assert "to 8 numbers" in in_process(*arguments, "8", "--force").out
+
+
 def test_too_few_pictures(in_process: Cli, album: Path) -> None:
     pytest.importorskip("torch")
     in_process("adapt", album / "00.png", "-o", "l.safetensors").complains(1, "at least 20", "--method whitening")

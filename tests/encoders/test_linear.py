@@ -49,6 +49,31 @@ def test_through_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "a.safetensors").read_bytes() == (tmp_path / "new" / "b.safetensors").read_bytes()
 
 
+def test_a_file_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer().save(tmp_path / "layer.safetensors")
+    before = (tmp_path / "layer.safetensors").read_bytes()
+
+    def full(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(EncoderError, match=r"cannot be written \(No space"):
+        patch.setattr(Path, "write_bytes", full)
+        layer(4).save(tmp_path / "layer.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["layer.safetensors"]
+    assert (tmp_path / "layer.safetensors").read_bytes() == before
+    layer(4).save(tmp_path / "layer.safetensors")
+    assert LinearAdaptation.load(tmp_path / "layer.safetensors").dimension == 4
+
+
+def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "layer.safetensors", tmp_path / f"{'long' * 90}.safetensors"):
+        with pytest.raises(EncoderError, match="cannot be written"):
+            layer().save(path)
+
+
 def test_files_as_ilias_publishes_them(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     one = layer()

@@ -88,6 +88,7 @@ def adapt(
     seed: int = 0,
     device: str = "auto",
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    force: bool = False,
     advance: Advance = lambda _what, _done, _total: None,
 ) -> AdaptationReport:
     """Learn a linear map of an encoder's vectors from pictures without labels, and write it as `.safetensors`.
@@ -107,6 +108,7 @@ def adapt(
         seed: the same seed, pictures and device give the same file.
         device: where the encoder runs.
         max_pixels: larger pictures are refused.
+        force: replace a file that is there; a gallery made with it can then not be searched any more.
         advance: told what is done.
 
     Raises:
@@ -117,7 +119,7 @@ def adapt(
     """
     began = time.monotonic()
     output = Path(output)
-    checked = _checked(method, dimension, limit, output)
+    checked = _checked(method, dimension, limit, output, force)
     strategy = parse_regions(regions) if isinstance(regions, str) else regions
     for path in pictures:
         if not os.path.lexists(path):
@@ -142,6 +144,7 @@ def adapt_gallery(
     limit: int = DEFAULT_PICTURES,
     seed: int = 0,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    force: bool = False,
     advance: Advance = lambda _what, _done, _total: None,
 ) -> AdaptationReport:
     """The same from the regions that a gallery holds: only crops of its pictures are encoded, if they are still there.
@@ -152,7 +155,7 @@ def adapt_gallery(
     """
     began = time.monotonic()
     output = Path(output)
-    checked = _checked(method, dimension, limit, output)
+    checked = _checked(method, dimension, limit, output, force)
     if gallery.info().whitening != "shipped":
         raise GalleryError(
             f"{gallery.path}: its vectors are whitened by the gallery itself, which no other gallery can do; "
@@ -237,7 +240,7 @@ def _written(
     return replace(report, seconds=time.monotonic() - began)
 
 
-def _checked(method: str, dimension: int | None, limit: int, output: Path) -> Method:
+def _checked(method: str, dimension: int | None, limit: int, output: Path, force: bool) -> Method:
     if method not in METHODS:
         raise UsageError(f"method {method!r}: expected {' or '.join(METHODS)}")
     if (dimension is not None and dimension < 1) or limit < 1:
@@ -246,6 +249,10 @@ def _checked(method: str, dimension: int | None, limit: int, output: Path) -> Me
         raise UsageError(f"{output}: let the name end in .safetensors")
     if output.parent.exists() and not output.parent.is_dir():
         raise UsageError(f"{output}: {output.parent} is no folder")
+    if os.path.isdir(output):
+        raise UsageError(f"{output}: a folder is in the way")
+    if os.path.exists(output) and not force:  # galleries may need it as it is
+        raise UsageError(f"{output}: is there already; give --force to replace it, or another name")
     if method == "linear":
         require_torch()
         return "linear"

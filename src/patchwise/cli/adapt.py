@@ -55,6 +55,9 @@ def adapt(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Learn from at most so many pictures, spread evenly.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and pictures give the same file.")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file that is there; galleries made with it are lost.")
+    ] = False,
     device: Device = "auto",
     max_pixels: MaxPixels = None,
     as_json: AsJson = False,
@@ -76,6 +79,7 @@ def adapt(
         "dimension": dimension,
         "limit": limit,
         "seed": seed,
+        "force": force,
         "max_pixels": max_pixels or DEFAULT_MAX_PIXELS,
     }
     try:

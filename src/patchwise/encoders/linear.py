@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,21 +69,25 @@ class LinearAdaptation:
         return self.weight.shape[1] == encoder.dimension and weights == encoder.weights_sha256
 
     def save(self, path: Path) -> None:
-        """Write a `.safetensors` file with `layer.weight` and `layer.bias`.
+        """Write a `.safetensors` file with `layer.weight` and `layer.bias`, whole or not at all.
 
         Raises:
             EncoderError: the file cannot be written.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         if path.suffix != ".safetensors":
             raise EncoderError(f"{path}: a linear layer is written as safetensors; let the name end in .safetensors")
         arrays = {_WEIGHT: np.ascontiguousarray(self.weight), _BIAS: np.ascontiguousarray(self.bias)}
+        metadata = {_NOTES: json.dumps(self.notes, sort_keys=True)} if self.notes else None
+        temporary = path.with_name(f".patchwise-{os.getpid()}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(
-                arrays, str(path), metadata={_NOTES: json.dumps(self.notes, sort_keys=True)} if self.notes else None
-            )
+            try:
+                temporary.write_bytes(save(arrays, metadata))
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise EncoderError(f"{path}: cannot be written ({error.strerror or error})") from error
 
