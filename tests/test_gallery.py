@@ -317,7 +317,7 @@ def test_vectors_of_another_encoder_never_meet(
             with pytest.raises(GalleryMismatch, match=f"{name} was") as raised:
                 call()
             assert str(tmp_path / "g") in str(raised.value) and "--gallery" in str(raised.value)
-            assert "Install patchwise" in str(raised.value)
+            assert "Put back the files of weights" in str(raised.value)
         assert len(mixed) == 6 and mixed.info().images == 6  # what needs no encoder still works
         assert mixed.verify().ok
     with Gallery.open(tmp_path / "g", encoder=fake_encoder) as again:

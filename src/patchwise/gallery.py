@@ -163,7 +163,8 @@ class Gallery(GallerySearch):
         manifest = self._store.manifest
         own_encoder = str(manifest.encoder["id"])
         agree = {
-            "encoder": encoder in (None, own_encoder) or same_encoder(str(encoder), own_encoder),
+            "encoder": encoder in (None, own_encoder)
+            or same_encoder(str(encoder), own_encoder, int(manifest.encoder["input_size"])),
             "regions": regions is None or parse_regions(regions).name == manifest.regions,
             "whitening": whitening in (None, manifest.whitening),
         }
@@ -218,11 +219,16 @@ class Gallery(GallerySearch):
         for key, value in encoder_record(encoder).items():
             if kept.get(key) != value:
                 raise GalleryMismatch(
-                    f"{self.path}: made with another encoder: {key} was {kept.get(key)!r}, now "
-                    f"{value!r} ({encoder.id}). Install patchwise {manifest.patchwise}, with which it was made, or "
-                    "index into a new gallery with --gallery"
+                    f"{self.path}: made with another encoder: {key} was {kept.get(key)!r}, now {value!r} "
+                    f"({encoder.id}). {self._way_back(encoder)}, or index into a new gallery with --gallery"
                 )
         return encoder
+
+    def _way_back(self, encoder: Encoder) -> str:
+        if encoder.id == "builtin":
+            version = self._store.manifest.patchwise
+            return f"Install patchwise {version}, with which it was made"
+        return "Put back the files of weights and configuration with which it was made"
 
     def add(
         self,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from patchwise.encoders.references import local_folder, split_revision, without_revision
+from patchwise.encoders.references import local_folder, split_revision
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,6 @@ from patchwise.encoders.references import local_folder, split_revision, without_
 )
 def test_revisions(reference: str, name: str, revision: str | None) -> None:
     assert split_revision(reference) == (name, revision)
-    assert without_revision(reference) == name
-
-
-def test_paths_have_no_revision() -> None:
-    path = os.path.abspath("models@home")
-    assert without_revision(path) == path
 
 
 @pytest.mark.parametrize("reference", ["facebook/dinov2-small", "facebook/dinov2-small@main", "vit_tiny", ""])
@@ -50,3 +44,10 @@ def test_what_looks_like_a_path_is_one(reference: str, tmp_path: Path, monkeypat
     assert found is not None
     assert found == Path(os.path.abspath(os.path.expanduser(reference)))
     assert found.is_absolute()
+
+
+def test_a_file_is_there_only_for_those_who_take_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet50").touch()
+    assert local_folder("resnet50") is None
+    assert local_folder("resnet50", Path.exists) == tmp_path / "resnet50"

@@ -157,10 +157,23 @@ def test_advice_for_bare_files_and_folders_that_are_not_there() -> None:
         ("hf:a/b,encode=dense", "hf:a/b@123abc,encode=dense,picture_size=448", True),
         ("hf:a/b,encode=dense,picture_size=224", "hf:a/b,encode=dense,picture_size=448", False),
         ("hf:a/b", "hf:a/b,encode=dense,picture_size=448", False),
+        ("hf:a/b@main", "hf:a/b@0123456789abcdef0123456789abcdef01234567", True),
+        ("hf:a/b@0123456", "hf:a/b@0123456789abcdef0123456789abcdef01234567", True),
+        ("hf:a/b@1123456", "hf:a/b@0123456789abcdef0123456789abcdef01234567", False),
+        ("hf:a/c@main", "hf:a/b@0123456789abcdef0123456789abcdef01234567", False),
+        ("hf:a/b,size=224", "hf:a/b@0123456", True),
+        ("hf:a/b,size=225", "hf:a/b@0123456", False),
+        ("hf:a/b", "hf:a/b@0123456,size=224", False),
     ],
 )
 def test_same_encoder(given: str, recorded: str, same: bool) -> None:
-    assert same_encoder(given, recorded) is same
+    assert same_encoder(given, recorded, input_size=224) is same
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", ""])
+def test_devices_that_no_encoder_knows(device: str) -> None:
+    with pytest.raises(EncoderError, match="expected auto, cpu, cuda, cuda:NUMBER or mps"):
+        load_encoder("builtin", device=device)
 
 
 # Families of other packages: real distributions, found by their entry points.

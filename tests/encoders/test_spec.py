@@ -108,7 +108,7 @@ OPTIONS = st.fixed_dictionaries(
         "weights": PATHS,
         "output": NAMES,
         "mean": COLOURS,
-        "std": COLOURS,
+        "std": st.tuples(*[st.floats(1e-6, 10)] * 3),
         "adapt": PATHS,
     },
 )
@@ -137,6 +137,12 @@ def test_a_path_that_would_not_be_read_back_is_refused(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path / "x,size=3")
     with pytest.raises(EncoderError, match="reads like another option"):
         EncoderSpec.parse("builtin,adapt=layer.safetensors")
+
+
+@pytest.mark.parametrize("option", ["mean=nan/0/0", "mean=0.5/0.5", "std=0/1/1", "std=1/1/inf", "std=-1/1/1"])
+def test_colours_that_make_no_sense(option: str) -> None:
+    with pytest.raises(EncoderError, match="expected"):
+        EncoderSpec.parse(f"onnx:net.onnx,{option}")
 
 
 def test_every_option_is_tried_above() -> None:

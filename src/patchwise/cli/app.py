@@ -10,7 +10,20 @@ import warnings
 import typer
 
 from patchwise import __version__
-from patchwise.cli import adapt, compact, compare, demo, encoders, evaluate, export_onnx, index, info, remove, search, verify
+from patchwise.cli import (
+    adapt,
+    compact,
+    compare,
+    demo,
+    encoders,
+    evaluate,
+    export_onnx,
+    index,
+    info,
+    remove,
+    search,
+    verify,
+)
 from patchwise.cli.options import printable
 from patchwise.errors import PatchwiseError, UsageError
 

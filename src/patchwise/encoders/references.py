@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["local_folder", "split_revision", "without_revision"]
+__all__ = ["local_folder", "split_revision"]
 
 
-def local_folder(reference: str) -> Path | None:
+def local_folder(reference: str, is_there: Callable[[Path], bool] = Path.is_dir) -> Path | None:
     """The absolute path that a reference means on this machine, or None for the name of something elsewhere.
 
-    What is there wins; a name that begins like a path is one even where nothing is there.
+    What is there wins, by default a folder; a name that begins like a path is one even where nothing is there.
     """
     if not reference:
         return None
     path = Path(os.path.abspath(os.path.expanduser(reference)))
     looks_like_path = reference.startswith((".", "~", os.sep)) or os.path.isabs(reference)
-    return path if looks_like_path or path.exists() else None
+    return path if looks_like_path or is_there(path) else None
 
 
 def split_revision(reference: str) -> tuple[str, str | None]:
     """`facebook/dinov2-small@4a0f3e1` as its name and its revision."""
     name, at, revision = reference.partition("@")
     return (name, revision) if at and revision else (reference, None)
-
-
-def without_revision(reference: str) -> str:
-    """The name alone; a path stays as it is."""
-    return reference if os.path.isabs(reference) else split_revision(reference)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from patchwise.encoders.base import Encoder
 from patchwise.encoders.known import KNOWN
 from patchwise.encoders.linear import LinearAdaptation
 from patchwise.encoders.projection import projected
-from patchwise.encoders.references import local_folder, split_revision, without_revision
+from patchwise.encoders.references import local_folder, split_revision
 from patchwise.encoders.spec import EncoderOptions, EncoderSpec
 from patchwise.encoders.whitening import Whitening
 from patchwise.encoders.whitening_prior import WhiteningPrior
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 ENTRY_POINTS = "patchwise.encoders"
+_COMMIT = re.compile(r"[0-9a-f]{3,40}")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,11 @@ def canonical_id(text: str, device: str = "auto") -> str:
     return str(_spec(text, device))
 
 
-def same_encoder(given: str, recorded: str) -> bool:
-    """Whether a name that someone gives means the encoder that a gallery recorded.
+def same_encoder(given: str, recorded: str, input_size: int | str | None = None) -> bool:
+    """Whether a name that someone gives means the encoder that a gallery recorded, with its input size.
 
-    A record may say more than the name did: the revision, and the size at which dense encoding sees a picture.
+    A record may say more than the name did: the commit, where the name has none, or a branch, or its first digits; and
+    the size at which dense encoding sees a picture. A name may say what holds anyway: the model's own input size.
 
     Raises:
         EncoderError: `given` names nothing known.
@@ -114,7 +118,27 @@ def same_encoder(given: str, recorded: str) -> bool:
     asked, kept = _spec(given), EncoderSpec.parse(recorded)
     if asked.options.picture_size is None:
         kept = replace(kept, options=replace(kept.options, picture_size=None))
-    return asked == kept or asked == kept.with_reference(without_revision(kept.reference))
+    if kept.options.size is None and asked.options.size == input_size:
+        asked = replace(asked, options=replace(asked.options, size=None))
+    return _may_become(asked, kept)
+
+
+def _may_become(asked: EncoderSpec, kept: EncoderSpec) -> bool:
+    """Whether a spec is `kept`, or can have been pinned to it."""
+    return asked == kept or (
+        asked.with_reference("") == kept.with_reference("") and _may_be_pinned(asked.reference, kept.reference)
+    )
+
+
+def _may_be_pinned(asked: str, kept: str) -> bool:
+    """Whether `kept` is the reference to the hub `asked`, perhaps with a revision, and a commit."""
+    if os.path.isabs(asked) or os.path.isabs(kept):
+        return False
+    (name, revision), (kept_name, commit) = split_revision(asked), split_revision(kept)
+    if name != kept_name or commit is None:
+        return False
+    # A branch or tag stands for what it was when the gallery was made.
+    return revision is None or commit.startswith(revision) or _COMMIT.fullmatch(revision) is None
 
 
 def load_backbone(encoder_id: str, device: str = "auto") -> tuple[Encoder, WhiteningPrior | None]:
@@ -175,8 +199,17 @@ def _spec(text: str, device: str = "auto") -> EncoderSpec:
         raise EncoderError(f"encoder {text!r}: {_advice(spec)}")
     if not spec.reference and spec.family in FAMILIES and ":" in FAMILIES[spec.family].forms:
         raise EncoderError(f"encoder {text!r}: names nothing to load; expected {FAMILIES[spec.family].forms}")
-    folder = local_folder(spec.reference)
+    if not _DEVICE.fullmatch(spec.device):
+        raise EncoderError(f"device {spec.device!r}: expected auto, cpu, cuda, cuda:NUMBER or mps")
+    folder = local_folder(spec.reference, _is_there(spec.family))
     return spec if folder is None else spec.with_reference(str(folder))
+
+
+def _is_there(family: str) -> Callable[[Path], bool]:
+    """What a family takes for something on this machine; names of a plug-in are its own affair."""
+    if family == "onnx":
+        return Path.exists
+    return Path.is_dir if family in FAMILIES else lambda _: False
 
 
 def _written_out(spec: EncoderSpec) -> EncoderSpec:
@@ -246,7 +279,7 @@ def _from_plugin(spec: EncoderSpec, found: EntryPoint) -> Encoder | Shipped:
         loader: Loader = found.load()
         loaded = loader(spec)
         encoder = loaded.backbone if isinstance(loaded, Shipped) else loaded
-        family = EncoderSpec.parse(encoder.id).family
+        named = EncoderSpec.parse(encoder.id)
         lacking = [name for name in _NEEDED if not hasattr(encoder, name)]
     except PatchwiseError:
         raise
@@ -254,7 +287,7 @@ def _from_plugin(spec: EncoderSpec, found: EntryPoint) -> Encoder | Shipped:
         raise EncoderError(
             f"encoder {spec}: the plug-in {found.value} failed ({type(error).__name__}: {error})"
         ) from error
-    if family != spec.family or lacking:
+    if lacking or not _may_become(spec, named):
         problem = f"has no {', '.join(lacking)}" if lacking else f"is called {encoder.id!r} and not {str(spec)!r}"
         raise EncoderError(f"encoder {spec}: what the plug-in {found.value} loads {problem}")
     return loaded

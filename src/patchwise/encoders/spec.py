@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -131,8 +132,15 @@ def _side(text: str) -> int:
 
 def _colour(text: str) -> tuple[float, ...]:
     values = tuple(float(part) for part in text.split("/"))
-    if len(values) != 3:
+    if len(values) != 3 or not all(map(math.isfinite, values)):
         raise ValueError("expected three numbers for red, green and blue, as in 0.485/0.456/0.406")
+    return values
+
+
+def _spread(text: str) -> tuple[float, ...]:
+    values = _colour(text)
+    if min(values) <= 0:
+        raise ValueError("expected numbers above 0")
     return values
 
 
@@ -163,7 +171,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "weights": _path,
     "output": _name,
     "mean": _colour,
-    "std": _colour,
+    "std": _spread,
     "adapt": _path,
 }
 

@@ -146,6 +146,6 @@ def _check(encoder: Encoder, vectors: npt.NDArray[np.float32], regions: int) -> 
         )
     if not np.isfinite(vectors).all():
         raise EncoderError(
-            f"encoder {encoder.id!r} returned values that are not finite: its weights are damaged, or it computes in half "
-            "precision and needs more (--precision bf16 or fp32)"
+            f"encoder {encoder.id!r} returned values that are not finite: its weights are damaged, or it computes in "
+            "half precision and needs more (--precision bf16 or fp32)"
         )

@@ -152,7 +152,10 @@ def _encode_texts(encoder: Encoder, texts: Sequence[str]) -> Sequence[npt.NDArra
         return []
     if not isinstance(encoder, TextEncoder):
         return [_reads_no_texts(encoder)] * len(texts)
-    vectors = encoder.encode_texts(texts)
+    try:
+        vectors = encoder.encode_texts(texts)
+    except PatchwiseError as error:  # such as a tokenizer that is missing
+        return [error] * len(texts)
     if vectors.shape != (len(texts), encoder.dimension) or not np.isfinite(vectors).all():
         raise EncoderError(f"encoder {encoder.id!r} returned no usable vectors for {len(texts)} texts")
     return list(vectors.astype(np.float32, copy=False))
