@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from conftest import FakeEncoder
-from patchwise.encoders import LinearAdaptation, Whitening, load_backbone, load_encoder
+from patchwise.encoders import EncoderSpec, LinearAdaptation, Whitening, load_backbone, load_encoder
+from patchwise.encoders.preprocessing import Preprocessing
 from patchwise.encoders.whitening import normalised
 from patchwise.errors import EncoderError
 
@@ -130,6 +131,23 @@ def test_it_says_for_which_encoder_it_was_made() -> None:
     assert layer(full=48, weights_sha256=encoder.weights_sha256).made_for(encoder)
     assert not layer(full=48, weights_sha256="1" * 64).made_for(encoder)
     assert not layer(full=47).made_for(encoder)
+
+
+def test_regions_and_dense_tokens_of_one_network_need_layers_of_their_own() -> None:
+    """The vectors have the same length and come from the same weights, and still lie elsewhere."""
+    torch = pytest.importorskip("torch")
+    from patchwise.encoders.torch_runtime import Network, torch_encoder
+
+    network = Network(
+        torch.nn.Identity(), lambda pixels: pixels.mean((2, 3)), lambda pixels: pixels.permute(0, 2, 3, 1)
+    )
+    encoders = [
+        torch_encoder(EncoderSpec.parse(name), network, Preprocessing(4), "0" * 64)
+        for name in ("fake:net", "fake:net,encode=dense")
+    ]
+    for own, other in (encoders, encoders[::-1]):
+        one = layer(2, own.dimension, weights_sha256=own.weights_sha256)
+        assert one.made_for(own) and not one.made_for(other)
 
 
 def test_the_registry_applies_it_to_the_vectors_that_it_was_learned_for(tmp_path: Path) -> None:
