@@ -122,6 +122,42 @@ def test_what_is_no_vision_model(configuration: object, says: str, tmp_path: Pat
     assert says in refusal(tmp_path)
 
 
+@pytest.fixture
+def agreeable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks a question is answered yes, as by `echo y | patchwise ...`."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+
+
+def bring_code(folder: Path, described: str, **content: object) -> Path:
+    """Let a file of a checkpoint name code beside it; returns what appears where that code is run."""
+    mark = folder / "it was run"
+    (folder / "own.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\nclass Own: pass\n")
+    (folder / described).write_text(json.dumps(content))
+    return mark
+
+
+@pytest.mark.usefixtures("agreeable")
+def test_code_of_an_image_processor_is_not_run(tmp_path: Path) -> None:
+    folder = write_checkpoint("dinov2", tmp_path)
+    names = {"image_processor_type": "Own", "auto_map": {"AutoImageProcessor": "own.Own"}}
+    mark = bring_code(folder, "preprocessor_config.json", **names)
+    assert "(it brings its own code, which patchwise never runs)" in refusal(folder)
+    assert not mark.exists()
+
+
+@pytest.mark.usefixtures("agreeable")
+def test_code_of_a_tokenizer_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As for a kind of model that this version of transformers has no tokenizer of its own for.
+    monkeypatch.delitem(transformers.models.auto.tokenization_auto.TOKENIZER_MAPPING_NAMES, "clip")
+    folder = write_checkpoint("clip", tmp_path)
+    mark = bring_code(
+        folder, "tokenizer_config.json", tokenizer_class="Own", auto_map={"AutoTokenizer": ["own.Own", None]}
+    )
+    with pytest.raises(EncoderError, match="it brings its own code, which patchwise never runs"):
+        loaded(folder).encode_texts(["cup"])
+    assert not mark.exists()
+
+
 def test_a_model_without_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_checkpoint("dinov2", tmp_path)
     boxes = SimpleNamespace(pred_boxes=torch.zeros(1, 100, 4))

@@ -13,7 +13,7 @@ from patchwise.encoders.spec import EncoderSpec
 from patchwise.encoders.vision_packages import import_package, in_one_line, quiet
 from patchwise.errors import EncoderError
 
-__all__ = ["Library", "failures", "weight_files"]
+__all__ = ["Library", "failures", "reason", "weight_files"]
 
 _CONFIGURATION = "config.json"
 _WEIGHTS = "model.safetensors"
@@ -90,9 +90,11 @@ class Library:
             )
         try:
             with self.quietly():
-                return self.package.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+                return self.package.AutoConfig.from_pretrained(
+                    str(folder), local_files_only=True, trust_remote_code=False
+                )
         except failures() as error:
-            raise EncoderError(f"{file}: cannot be read as {kind!r} ({in_one_line(error)})") from error
+            raise EncoderError(f"{file}: cannot be read as {kind!r} ({reason(error)})") from error
 
     def model(self, folder: Path, family: Any, configuration: Any) -> tuple[Any, list[str]]:
         """A model with its weights in fp32, and the names of weights that the checkpoint does not hold.
@@ -175,3 +177,10 @@ def failures() -> tuple[type[Exception], ...]:
 
     known = (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, ImportError, ZeroDivisionError)
     return (*known, SafetensorError, StrictDataclassError)
+
+
+def reason(error: Exception) -> str:
+    """What transformers says, or that the checkpoint wants its own code run, which the user cannot allow here."""
+    if "trust_remote_code" in str(error):
+        return "it brings its own code, which patchwise never runs"
+    return in_one_line(error)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from patchwise.encoders.hf_loading import reason
 from patchwise.encoders.preprocessing import Preprocessing
 from patchwise.encoders.spec import EncoderSpec
 from patchwise.encoders.vision_packages import in_one_line
@@ -69,11 +70,12 @@ def _processor(folder: Path, transformers: Any) -> Any:
         if str(written.get("image_processor_type", "")).removesuffix("Fast") in _LIKE_VIT:
             mean, std = transformers.image_utils.IMAGENET_DEFAULT_MEAN, transformers.image_utils.IMAGENET_DEFAULT_STD
             return transformers.ViTImageProcessorPil(**{"image_mean": mean, "image_std": std, **written})
-        return transformers.AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, backend="pil")
+        return transformers.AutoImageProcessor.from_pretrained(
+            str(folder), local_files_only=True, backend="pil", trust_remote_code=False
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise EncoderError(
-            f"{folder}: its image processor cannot be read by transformers {transformers.__version__} "
-            f"({in_one_line(error)})"
+            f"{folder}: its image processor cannot be read by transformers {transformers.__version__} ({reason(error)})"
         ) from error
 
 

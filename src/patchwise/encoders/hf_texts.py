@@ -7,8 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchwise.encoders.hf_loading import Library, failures
-from patchwise.encoders.vision_packages import in_one_line
+from patchwise.encoders.hf_loading import Library, failures, reason
 from patchwise.errors import EncoderError, MissingExtra
 
 if TYPE_CHECKING:
@@ -88,10 +87,12 @@ class Texts:
                 written = package.models.auto.tokenization_auto.get_tokenizer_config(str(folder), local_files_only=True)
                 if written.get("tokenizer_class") == _SENTENCEPIECE and find_spec("sentencepiece") is None:
                     raise MissingExtra(f"{folder}: reading texts with {_SENTENCEPIECE}", "torch")
-                found = package.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+                found = package.AutoTokenizer.from_pretrained(
+                    str(folder), local_files_only=True, trust_remote_code=False
+                )
         except failures() as error:
             raise EncoderError(
-                f"{folder}: its tokenizer cannot be read by transformers {package.__version__} ({in_one_line(error)})"
+                f"{folder}: its tokenizer cannot be read by transformers {package.__version__} ({reason(error)})"
             ) from error
         if len(found) > self._configuration.vocab_size:
             size = self._configuration.vocab_size
