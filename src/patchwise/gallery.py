@@ -54,6 +54,7 @@ class Gallery(GallerySearch):
         self._device = device
         self._given_strategy = strategy
         self._given_encoder = encoder
+        self._checked_encoder: Encoder | None = None
         self._lock = threading.RLock()
         self._searching: tuple[Snapshot, Searcher] | None = None
 
@@ -203,7 +204,7 @@ class Gallery(GallerySearch):
         """The region strategy."""
         return self._given_strategy or parse_regions(self._store.manifest.regions)
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
         """The encoder, loaded and checked against the manifest.
 
@@ -211,6 +212,12 @@ class Gallery(GallerySearch):
             EncoderError: it cannot be loaded.
             GalleryMismatch: it is not the one that the gallery was made with.
         """
+        with self._lock:
+            if self._checked_encoder is None:
+                self._checked_encoder = self._load_encoder()
+            return self._checked_encoder
+
+    def _load_encoder(self) -> Encoder:
         manifest = self._store.manifest
         encoder = self._given_encoder or load_encoder(
             str(manifest.encoder["id"]), own_whitening(self._store), self._device

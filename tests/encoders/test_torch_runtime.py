@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,23 @@ def test_one_region_that_does_not_fit_is_an_error_that_says_what_to_do() -> None
 
     with pytest.raises(EncoderError, match=r"does not hold one region.*--device cpu"):
         encoder(no_memory).encode(pictures(3))
+
+
+def test_threads_take_turns() -> None:
+    at_work, most = [], []
+
+    def slow(pixels: Any) -> Any:
+        at_work.append(1)
+        most.append(len(at_work))
+        time.sleep(0.002)
+        at_work.pop()
+        return colour_means(pixels)
+
+    found = encoder(slow)
+    found.batch_size = 1
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda count: found.encode(pictures(count)), [3, 4, 5, 6]))
+    assert max(most) == 1 and [len(vectors) for vectors in answers] == [3, 4, 5, 6]
 
 
 def test_other_failures_of_a_network_are_not_taken_for_memory() -> None:

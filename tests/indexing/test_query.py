@@ -265,6 +265,17 @@ def test_text_vectors_that_nobody_can_use(found: Any, monkeypatch: pytest.Monkey
         encode_query(ColourEncoder(), [QueryPart(text="red")])
 
 
+def test_texts_that_cannot_be_read_leave_the_pictures_of_other_queries_alone(
+    picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_tokenizer(self: ColourEncoder, texts: Any) -> Any:
+        raise EncoderError("no tokenizer there")
+
+    monkeypatch.setattr(ColourEncoder, "encode_texts", no_tokenizer)
+    shown, written = encode_queries(ColourEncoder(), [[QueryPart(picture(1))], [QueryPart(text="red")]])
+    assert not isinstance(shown, EncoderError) and isinstance(written, EncoderError)
+
+
 def test_each_of_many_queries_keeps_its_parts(picture: Picture) -> None:
     encoder = ColourEncoder()
     a, b = QueryPart(picture(1), box=(0, 0, 40, 40)), QueryPart(picture(2), weight=-0.25)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,7 +51,7 @@ class Network:
 
 
 class TorchEncoder:
-    """A torch network as an encoder.
+    """A torch network as an encoder; threads take turns with it.
 
     Raises:
         EncoderError: the device or precision cannot be had, or the network does not take the input size.
@@ -65,6 +66,7 @@ class TorchEncoder:
         self.device = _device(spec)
         self.dtype = _dtype(spec, self.device)
         self._network = network
+        self._turn = threading.RLock()
         self._mean, self._scale = self._placed(preprocessing.mean), self._placed(preprocessing.std)
         try:
             network.module.eval().requires_grad_(False).to(self.device, self.dtype)
@@ -120,7 +122,8 @@ class TorchEncoder:
         while first < count:
             part = slice(first, min(first + size, count))
             try:
-                results.append(run(part))
+                with self._turn:
+                    results.append(run(part))
             except RuntimeError as error:  # torch.OutOfMemoryError is one
                 if not _out_of_memory(error):
                     raise

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from patchwise.boxes import Box, query_box
 from patchwise.errors import ImageError, StorageFull
 from patchwise.images import DEFAULT_MAX_PIXELS, read_picture
@@ -51,11 +53,11 @@ def search_section(
 def _opened(part: QueryPart, fetch: bool, max_pixels: int) -> tuple[QueryPart, ReportPart]:
     """The part with its picture decoded, so that it is read only once, and how it is shown."""
     if part.picture is None:
-        return part, ReportPart(part.name, name=part.name, weight=part.weight)
+        return part, ReportPart(str(part.text), name=part.name, weight=part.weight)
     picture = open_query(part.picture, fetch=fetch, max_pixels=max_pixels)
     box = None if part.box is None else query_box(part.box, picture.size)
     shown = ReportPart(picture.pixels, picture.size, box, part.name, part.weight)
-    return replace(part, picture=picture.pixels), shown
+    return replace(part, picture=np.asarray(picture.pixels)), shown
 
 
 def write_search_page(
