@@ -239,6 +239,39 @@ def test_the_digest_tells_weights_preprocessing_and_pooling_apart(tmp_path: Path
     assert all(len(digest) == len(hashlib.sha256().hexdigest()) for digest in found)
 
 
+@pytest.mark.parametrize(
+    ("name", "part", "change"),
+    [
+        ("dinov2", "", {"num_attention_heads": 4}),
+        ("dinov2", "", {"layer_norm_eps": 1e-2}),
+        ("clip", "vision_config", {"hidden_act": "gelu"}),
+    ],
+)
+def test_the_digest_tells_computations_apart(name: str, part: str, change: dict[str, Any], tmp_path: Path) -> None:
+    folder = write_checkpoint(name, tmp_path)
+    before = loaded(folder)
+    written = json.loads((folder / "config.json").read_text())
+    configured(folder, **({part: {**written[part], **change}} if part else change))
+    after = loaded(folder)
+    pixels = np.resize(PIXELS, (2, before.input_size, before.input_size, 3))
+    assert not np.allclose(before.encode(pixels), after.encode(pixels), atol=1e-4)
+    assert before.weights_sha256 != after.weights_sha256
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_the_digest_is_the_same_for_a_configuration_written_by_another_version(name: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(name, tmp_path)
+    before = loaded(folder).weights_sha256
+    written = json.loads((folder / "config.json").read_text())
+    vision = written.get("vision_config", written)
+    for key in ("transformers_version", "architectures", "dtype", "hidden_dropout_prob"):  # the last is as usual
+        written.pop(key, None)
+        vision.pop(key, None)
+    vision.update({"torch_dtype": "float16", "transformers_version": "4.40.0", "num_channels": 3})
+    (folder / "config.json").write_text(json.dumps({**written, "_name_or_path": "elsewhere"}))
+    assert loaded(folder).weights_sha256 == before
+
+
 @pytest.mark.slow
 def test_nothing_but_the_answer_is_printed(tmp_path: Path) -> None:
     folder = write_checkpoint("clip", tmp_path)  # loading one tower of two makes the library write a report

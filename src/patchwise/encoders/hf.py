@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchwise.encoders.hf_loading import Library, weight_files
+from patchwise.encoders.hf_loading import Library, configuration_digest, weight_files
 from patchwise.encoders.hf_processors import read_preprocessing
 from patchwise.encoders.hf_texts import Texts
 from patchwise.encoders.hub import checkpoint
@@ -88,7 +88,8 @@ def load(spec: EncoderSpec) -> TorchEncoder:
     tower = _Tower(found.spec, library, found.folder, configuration, family)
     network = Network(tower.model, tower.features, tower.tokens, tower.texts)
     files = weight_files(found.folder)
-    digest = weights_digest(files, preprocessing.digest(), (spec.options.pooling or "").encode())
+    pooling = (spec.options.pooling or "").encode()
+    digest = weights_digest(files, preprocessing.digest(), pooling, configuration_digest(tower.model.config))
     exact = list(_exact_buffers(tower.model))
     encoder = torch_encoder(found.spec, network, preprocessing, digest)
     for module, name, buffer in exact:

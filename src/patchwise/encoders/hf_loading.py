@@ -13,12 +13,26 @@ from patchwise.encoders.spec import EncoderSpec
 from patchwise.encoders.vision_packages import import_package, in_one_line, quiet
 from patchwise.errors import EncoderError
 
-__all__ = ["Library", "failures", "reason", "weight_files"]
+__all__ = ["Library", "configuration_digest", "failures", "reason", "weight_files"]
 
 _CONFIGURATION = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _UNUSED = "mask_token"  # only for training
+# What a configuration says of its file, of classes to be told and of other uses of the model; no vector depends on it.
+_NOT_COMPUTED = {
+    "transformers_version",
+    "architectures",
+    "auto_map",
+    "dtype",
+    "torch_dtype",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "stage_names",
+    "out_features",
+    "out_indices",
+}
 
 
 @dataclass(frozen=True)
@@ -168,6 +182,21 @@ def weight_files(folder: Path) -> list[Path]:
         if not shard.is_file():
             raise EncoderError(f"{shard}: missing, and {index.name} names it; copy or download the checkpoint again")
     return shards
+
+
+def configuration_digest(configuration: Any) -> bytes:
+    """What of a model's configuration decides its vectors, as sorted JSON.
+
+    What is as usual for the kind of model is left out, whether it is written or not, because another version of
+    transformers knows more settings, and writes others of them.
+    """
+    usual = {} if configuration.has_no_defaults_at_init else type(configuration)().to_dict()
+    decides = {
+        name: value
+        for name, value in configuration.to_dict().items()
+        if not name.startswith("_") and name not in _NOT_COMPUTED and (name not in usual or usual[name] != value)
+    }
+    return json.dumps([configuration.model_type, decides], sort_keys=True, default=str).encode()
 
 
 def failures() -> tuple[type[Exception], ...]:
