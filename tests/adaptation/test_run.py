@@ -11,6 +11,7 @@ import pytest
 from conftest import FakeEncoder, make_picture
 from patchwise import Gallery
 from patchwise.adaptation import adapt, adapt_gallery
+from patchwise.adaptation import examples as examples_module
 from patchwise.adaptation.examples import CROPS, encode_examples
 from patchwise.encoders import LinearAdaptation, load_encoder, projected
 from patchwise.errors import EncoderError, GalleryError, UsageError
@@ -56,6 +57,26 @@ def test_crops_belong_to_a_picture_whatever_lies_beside_it(album: Path) -> None:
         for some in (files[:12], files[3:5])
     ]
     np.testing.assert_array_equal(found[0].crops[3 * CROPS : 5 * CROPS], found[1].crops)
+
+
+def test_what_waits_to_be_encoded_is_bounded_by_its_bytes(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, strategy = FakeEncoder(), parse_regions("pyramid:1")
+    inputs = (strategy.typical_count + CROPS) * encoder.input_size**2 * 3
+    monkeypatch.setattr("patchwise.indexing.ahead.WAITING_BYTES", 6 * inputs)
+    looked: list[Path] = []
+    really = examples_module._look
+    monkeypatch.setattr(
+        examples_module, "_look", lambda file, *rest: (looked.append(Path(file.path)), really(file, *rest))[1]
+    )
+    done = [0]
+
+    def advance(_what: str, now: int, _total: int) -> None:
+        assert now - done[-1] <= 3  # encoded together
+        assert len(looked) <= now + 6
+        done.append(now)
+
+    encode_examples(encoder, strategy, walk([album]).files, seed=0, max_pixels=10**6, advance=advance)
+    assert done[-1] == 26
 
 
 def test_from_pictures(album: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from patchwise import Gallery
 from patchwise.errors import EncoderError, GalleryError, StorageFull, UsageError
 from patchwise.indexing import IndexProgress, IndexReport
 from patchwise.indexing import run as module
-from patchwise.indexing.passes import passes_of
 
 REGIONS = 5  # of each picture
 Picture = Callable[..., Image.Image]
@@ -549,33 +547,3 @@ def test_an_interrupted_rename_is_finished_by_the_next_run(
     report = gallery.add(picture_folder)
     assert report.encoded_regions == 0 and len(gallery) == 6
     assert paths(gallery, picture(0))[0] == "new.png"
-
-
-def test_memory_stays_bounded_by_the_look_ahead(fake_encoder: Any) -> None:
-    from patchwise.regions import Pyramid
-
-    large = replace_size(fake_encoder, 512)
-    assert 2 <= module._window(passes_of(large), Pyramid(3)) <= module._LOOK_AHEAD_BYTES // (30 * 512 * 512 * 3) + 1
-    assert module._window(passes_of(replace_size(fake_encoder, 4096)), Pyramid(7)) == 2
-    assert module._window(passes_of(fake_encoder), Pyramid(0)) == 64
-
-
-def replace_size(encoder: Any, input_size: int) -> Any:
-    class Resized(type(encoder)):  # type: ignore[misc]
-        pass
-
-    resized = Resized()
-    resized.input_size = input_size
-    return resized
-
-
-def test_the_look_ahead_never_exceeds_its_window() -> None:
-    from patchwise.indexing.walk import FoundFile
-
-    files = [FoundFile(str(number), 0, 0) for number in range(50)]
-    looked: list[str] = []
-    ahead = module._ahead(lambda file: (looked.append(file.path), (file, ""))[1], files, workers=4, window=5)
-    for number, result in enumerate(ahead):
-        assert result == (replace(files[number]), "")
-        assert len(looked) <= number + 5
-    assert number == 49

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,6 +14,7 @@ from patchwise.encoders import Encoder
 from patchwise.errors import ImageError, ImageUnreadable
 from patchwise.images import read_picture
 from patchwise.images.cut import shrink_factor
+from patchwise.indexing.ahead import ahead, waiting_count
 from patchwise.indexing.encode import encode_picture
 from patchwise.indexing.passes import Inputs, Passes, passes_of
 from patchwise.indexing.prepare import read_and_hash
@@ -27,8 +25,7 @@ __all__ = ["CROPS", "Advance", "Examples", "Stored", "encode_examples"]
 
 CROPS = 8  # per picture
 
-_TOGETHER = 8  # pictures that are encoded at a time
-_WAITING = 16  # decoded pictures that wait for the encoder
+_TOGETHER = 8  # pictures that are encoded at a time, if their inputs are not too large
 
 Vectors = npt.NDArray[np.float32]
 Advance = Callable[[str, int, int], None]
@@ -133,8 +130,10 @@ def encode_examples(
     failed: list[tuple[str, str]] = []
     known: set[bytes] = set()
     done = 0
-    looked = _ahead(look, files)
-    while group := list(islice(looked, _TOGETHER)):
+    bytes_each = CROPS * encoder.input_size**2 * 3 + (passes.input_bytes(strategy) if stored is None else 0)
+    together = min(_TOGETHER, waiting_count(bytes_each) // 2)
+    looked = ahead(look, files, bytes_each)
+    while group := list(islice(looked, together)):
         fresh: list[_Looked] = []
         for number, found in enumerate(group, start=done):
             if isinstance(found, str):
@@ -190,18 +189,3 @@ def _encoded(passes: Passes, pictures: Sequence[Inputs]) -> list[Vectors]:
     vectors = np.concatenate([passes.encode(inputs[start : start + passes.batch_size]) for start in starts])
     counts = [sum(map(len, one.boxes_rel)) for one in pictures]
     return np.split(vectors, np.cumsum(counts)[:-1])
-
-
-def _ahead(look: Callable[[FoundFile], _Looked | str], files: Sequence[FoundFile]) -> Iterator[_Looked | str]:
-    """Results in order, worked out ahead of their use on all cores."""
-    pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 2), thread_name_prefix="patchwise-decode")
-    waiting: deque[Future[_Looked | str]] = deque()
-    try:
-        for file in files:
-            waiting.append(pool.submit(look, file))
-            if len(waiting) >= _WAITING:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

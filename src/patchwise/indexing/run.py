@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from patchwise.encoders import Encoder
 from patchwise.errors import EncoderError, GalleryError, ImageError
 from patchwise.images import DEFAULT_MAX_PIXELS
+from patchwise.indexing.ahead import ahead
 from patchwise.indexing.encode import BatchEncoder
 from patchwise.indexing.passes import Passes, passes_of
 from patchwise.indexing.prepare import Prepared, cut_picture, read_and_hash
@@ -25,7 +25,6 @@ from patchwise.store import Encoded, FileRow, Writer
 
 __all__ = ["IndexProgress", "IndexReport", "index_paths", "prepared_ahead"]
 
-_LOOK_AHEAD_BYTES = 128 * 1024 * 1024
 _COMMIT_PICTURES = 64
 _COMMIT_SECONDS = 5.0
 
@@ -105,7 +104,7 @@ def index_paths(
         passes = passes_of(encoder)
         look = _Look(writer, passes, strategy, max_pixels)
         try:
-            for looked in _ahead(look, todo, workers or _workers(), _window(passes, strategy)):
+            for looked in ahead(look, todo, passes.input_bytes(strategy), workers):
                 run.take(looked)
             run.finish()
         except (KeyboardInterrupt, EncoderError):
@@ -248,26 +247,6 @@ class _Look:
             return file, error.reason
 
 
-def _ahead(
-    look: Callable[[FoundFile], _Looked | tuple[FoundFile, str]],
-    files: Sequence[FoundFile],
-    workers: int,
-    window: int,
-) -> Iterator[_Looked | tuple[FoundFile, str]]:
-    """Results in order, with at most `window` files under way or waiting."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="patchwise-decode")
-    waiting: deque[Future[_Looked | tuple[FoundFile, str]]] = deque()
-    try:
-        for file in files:
-            waiting.append(pool.submit(look, file))
-            if len(waiting) >= window:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
 def prepared_ahead(
     files: Sequence[FoundFile],
     encoder: Encoder,
@@ -283,18 +262,9 @@ def prepared_ahead(
         except ImageError as error:
             return file, error.reason
 
-    for looked in _ahead(look, files, _workers(), _window(passes, strategy)):
+    for looked in ahead(look, files, passes.input_bytes(strategy)):
         if isinstance(looked, _Looked) and looked.prepared is not None:
             yield looked.prepared
-
-
-def _workers() -> int:
-    return max(os.cpu_count() or 1, 2)
-
-
-def _window(passes: Passes, strategy: RegionStrategy) -> int:
-    """How many cut pictures may wait in memory."""
-    return max(min(_LOOK_AHEAD_BYTES // passes.input_bytes(strategy), 64), 2)
 
 
 def _same(file: FoundFile, row: FileRow | None) -> bool:
