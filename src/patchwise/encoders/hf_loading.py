@@ -190,7 +190,7 @@ def configuration_digest(configuration: Any) -> bytes:
     What is as usual for the kind of model is left out, whether it is written or not, because another version of
     transformers knows more settings, and writes others of them.
     """
-    usual = {} if configuration.has_no_defaults_at_init else type(configuration)().to_dict()
+    usual = type(configuration)().to_dict()
     decides = {
         name: value
         for name, value in configuration.to_dict().items()
