@@ -63,6 +63,13 @@ def _swin() -> Any:
     return transformers.SwinModel(config)
 
 
+def _swinv2() -> Any:
+    config = transformers.Swinv2Config(
+        image_size=32, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[1, 2], window_size=4
+    )
+    return transformers.Swinv2Model(config)
+
+
 def _convnext() -> Any:
     return transformers.ConvNextModel(transformers.ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2))
 
@@ -118,6 +125,7 @@ CHECKPOINTS: Mapping[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     ),
     "beit": (lambda: transformers.BeitModel(transformers.BeitConfig(**_VISION)), _square("BeitImageProcessor", 32, 3)),
     "swin": (_swin, _square("ViTImageProcessor", 32, 3)),
+    "swinv2": (_swinv2, _square("ViTImageProcessor", 32, 3)),
     "convnext": (
         _convnext,
         {

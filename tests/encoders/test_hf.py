@@ -45,11 +45,21 @@ USUAL = {
     "deit": "cls",
     "beit": "pooler",
     "swin": "pooler",
+    "swinv2": "pooler",
     "convnext": "pooler",
 }
-SPECIAL = {"dinov2_with_registers": 5, "dinov3_vit": 5, "deit": 2, "siglip": 0, "siglip2": 0, "swin": 0, "convnext": 0}
+SPECIAL = {
+    "dinov2_with_registers": 5,
+    "dinov3_vit": 5,
+    "deit": 2,
+    "siglip": 0,
+    "siglip2": 0,
+    "swin": 0,
+    "swinv2": 0,
+    "convnext": 0,
+}
 # Rows of patches at the usual size and at the other one.
-ROWS = {"dinov2": (3, 3), "dinov3_convnext": (2, 2), "swin": (4, 6)}
+ROWS = {"dinov2": (3, 3), "dinov3_convnext": (2, 2), "swin": (4, 6), "swinv2": (4, 6)}
 Folders = Callable[[str], Path]
 
 
@@ -308,9 +318,10 @@ def test_sizes_that_are_no_whole_number_of_patches_are_refused_where_the_model_c
         load_encoder(f"hf:{folder('siglip2')},size=45", device="cpu")
 
 
-@pytest.mark.parametrize("name", ["dinov2", "dinov3_vit", "siglip", "siglip2", "clip"])
-def test_half_precision_stays_close(name: str, folder: Folders) -> None:
-    exact, rough = ours(f"hf:{folder(name)}"), ours(f"hf:{folder(name)},precision=bf16")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["dinov2", "dinov3_vit", "siglip", "siglip2", "clip", "swin", "swinv2"])
+def test_half_precision_stays_close(name: str, precision: str, folder: Folders) -> None:
+    exact, rough = ours(f"hf:{folder(name)}"), ours(f"hf:{folder(name)},precision={precision}")
     assert (exact * rough).sum(1).min() > 0.995
     assert not np.array_equal(exact, rough)
 
@@ -322,6 +333,21 @@ def test_what_the_model_computes_for_itself_stays_exact_in_half_precision(folder
         torch.testing.assert_close(
             encoder._network.module.rope_embeddings.inv_freq, model.rope_embeddings.inv_freq, rtol=0, atol=0
         )
+
+
+def test_a_network_that_does_not_run_with_both_precisions_is_refused(
+    folder: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotary = type(model_of(transformers.AutoModel, folder("dinov3_vit")).rope_embeddings)
+    asked = rotary.forward
+
+    def in_one_precision(self: Any, pixels: Any) -> Any:
+        torch.ones(1, 1, dtype=pixels.dtype) @ self.inv_freq[:1, None]
+        return asked(self, pixels)
+
+    monkeypatch.setattr(rotary, "forward", in_one_precision)
+    with pytest.raises(EncoderError, match=r"does not run in half precision \(.*\); say precision=fp32"):
+        load_encoder(f"hf:{folder('dinov3_vit')},precision=bf16", device="cpu")
 
 
 def test_only_the_vision_tower_is_loaded(folder: Folders) -> None:

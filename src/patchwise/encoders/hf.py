@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from patchwise.encoders.hf_loading import Library, configuration_digest, weight_files
 from patchwise.encoders.hf_processors import read_preprocessing
@@ -16,6 +18,7 @@ from patchwise.encoders.hf_texts import Texts
 from patchwise.encoders.hub import checkpoint
 from patchwise.encoders.spec import EncoderSpec
 from patchwise.encoders.torch_runtime import Network, TorchEncoder, torch_encoder, weights_digest
+from patchwise.encoders.vision_packages import in_one_line
 from patchwise.errors import EncoderError, MissingExtra
 
 if TYPE_CHECKING:
@@ -90,20 +93,33 @@ def load(spec: EncoderSpec) -> TorchEncoder:
     files = weight_files(found.folder)
     pooling = (spec.options.pooling or "").encode()
     digest = weights_digest(files, preprocessing.digest(), pooling, configuration_digest(tower.model.config))
-    exact = list(_exact_buffers(tower.model))
+    frequencies = list(_rotary_frequencies(tower.model))
     encoder = torch_encoder(found.spec, network, preprocessing, digest)
-    for module, name, buffer in exact:
-        module._buffers[name] = buffer.to(encoder.device)
+    if frequencies and encoder.dtype != frequencies[0][2].dtype:
+        _restore(encoder, frequencies)
     return encoder
 
 
-def _exact_buffers(model: Any) -> Iterator[tuple[Any, str, torch.Tensor]]:
-    """What a model computes for itself, such as the frequencies of rotary embeddings, which it keeps in fp32."""
+def _rotary_frequencies(model: Any) -> Iterator[tuple[Any, str, torch.Tensor]]:
+    """The frequencies of rotary embeddings, which models keep and use in fp32 whatever precision they run in."""
     for module in model.modules():
-        for name in module._non_persistent_buffers_set:
-            buffer = module._buffers[name]
-            if buffer is not None and buffer.is_floating_point():
+        for name, buffer in module.named_buffers(recurse=False):
+            if "inv_freq" in name:
                 yield module, name, buffer
+
+
+def _restore(encoder: TorchEncoder, exact: Iterable[tuple[Any, str, torch.Tensor]]) -> None:
+    """Give an encoder in half precision its exact buffers back, and try out whether its network runs so."""
+    for module, name, buffer in exact:
+        module._buffers[name] = buffer.to(encoder.device)
+    blank = np.zeros((1, encoder.input_size, encoder.input_size, 3), dtype=np.uint8)
+    try:
+        encoder.encode(blank)
+    except RuntimeError as error:
+        raise EncoderError(
+            f"encoder {encoder.id}: its network does not run in half precision ({in_one_line(error)}); say "
+            "precision=fp32"
+        ) from error
 
 
 @dataclass(frozen=True)
