@@ -14,7 +14,7 @@ from patchwise.indexing.run import prepared_ahead
 from patchwise.indexing.walk import Walk
 from patchwise.regions import Regions, RegionStrategy, View
 
-__all__ = ["learn_whitening"]
+__all__ = ["learn_whitening", "spread"]
 
 _PICTURES = 500
 _REGIONS = 15_000  # their vectors are all in memory at once
@@ -36,19 +36,24 @@ def learn_whitening(
     Raises:
         EncoderError: no picture can be read, or there are too few where there is no prior to start from.
     """
-    count = min(len(found.files), _PICTURES)
-    chosen = [found.files[number * len(found.files) // count] for number in range(count)]
-    fewer = _Spread(strategy, max(_REGIONS // max(count, 1), 1))
+    chosen = [found.files[one] for one in spread(len(found.files), _PICTURES)]
+    fewer = _Spread(strategy, max(_REGIONS // max(len(chosen), 1), 1))
     vectors = [encode_prepared(backbone, one) for one in prepared_ahead(chosen, backbone, fewer, max_pixels)]
     if not vectors:
         raise EncoderError(
-            f"learning a whitening needs pictures, and none of the {count} looked at can be read; index others first, "
-            "or use the whitening that is shipped"
+            f"learning a whitening needs pictures, and none of the {len(chosen)} looked at can be read; index others "
+            "first, or use the whitening that is shipped"
         )
     stacked = np.concatenate(vectors)
     if prior is not None:
         return prior.adapted(stacked).whitening(dimension)
     return Whitening.learn(stacked, dimension)
+
+
+def spread(count: int, limit: int) -> list[int]:
+    """At most `limit` of the numbers below `count`, spread evenly."""
+    taken = min(count, limit)
+    return [number * count // taken for number in range(taken)]
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,4 @@ class _Spread:
 
     def regions(self, view: View) -> Regions:
         found = self.strategy.regions(view)
-        if len(found) <= self.limit:
-            return found
-        return Regions(found.table[np.arange(self.limit) * len(found) // self.limit])
+        return Regions(found.table[spread(len(found), self.limit)])
