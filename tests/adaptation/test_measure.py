@@ -23,11 +23,13 @@ def made(seed: int = 0) -> Examples:
 def test_ranks_by_hand() -> None:
     """The best region counts, a tie counts against the own picture, an ignored one does not count."""
     regions, starts = axes(0, 1, 2, 1, 3), np.array([0, 2, 3, 5])
-    nobody = np.zeros((1, 3), bool)
+    nobody, third = np.zeros((3, 3), bool), np.zeros((3, 3), bool)
+    third[0, 2] = True
     assert own_ranks(axes(0), np.array([0]), regions, starts, nobody).tolist() == [1]
     assert own_ranks(axes(2), np.array([0]), regions, starts, nobody).tolist() == [3]
     assert own_ranks(axes(1), np.array([0]), regions, starts, nobody).tolist() == [2]
-    assert own_ranks(axes(1), np.array([0]), regions, starts, np.array([[False, False, True]])).tolist() == [1]
+    assert own_ranks(axes(1), np.array([0]), regions, starts, third).tolist() == [1]
+    assert own_ranks(axes(1, 1), np.array([2, 0]), regions, starts, third).tolist() == [2, 1]
 
 
 def test_against_a_plain_loop() -> None:

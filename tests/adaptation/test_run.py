@@ -12,6 +12,7 @@ from conftest import FakeEncoder, make_picture
 from patchwise import Gallery
 from patchwise.adaptation import adapt, adapt_gallery
 from patchwise.adaptation import examples as examples_module
+from patchwise.adaptation import run as run_module
 from patchwise.adaptation.examples import CROPS, encode_examples
 from patchwise.encoders import LinearAdaptation, load_encoder, projected
 from patchwise.errors import EncoderError, GalleryError, UsageError
@@ -95,6 +96,25 @@ def test_from_pictures(album: Path, tmp_path: Path) -> None:
     assert layer.dimension == report.dimension == 20
     assert layer.notes["weights_sha256"] == FakeEncoder.weights_sha256
     assert (layer.notes["method"], layer.notes["pictures"], layer.notes["seed"]) == ("linear", "18", "0")
+
+
+def test_the_number_of_pictures_is_bounded_by_their_vectors(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By those of regions or of crops, whichever are more."""
+    monkeypatch.setattr(run_module, "_VECTORS", 10 * CROPS)
+    files = sorted(album.glob("[0-9]*.png"))
+    for regions, pictures in (("whole", 10), ("pyramid:1", 10), ("pyramid:3", 10 * CROPS // 30)):
+        counts = set()
+        with Gallery.create(tmp_path / f"{regions[-1]}.pw", encoder=FakeEncoder(), regions=regions) as gallery:
+            gallery.add(*files)
+            settings = {"method": "whitening", "dimension": 5, "limit": 10**6, "force": True}
+            for report in (
+                adapt(files, tmp_path / "w.safetensors", encoder=FakeEncoder(), regions=regions, **settings),
+                adapt_gallery(gallery, tmp_path / "w.safetensors", **settings),
+            ):
+                counts.add(report.pictures + report.held_out)
+        assert counts == {pictures}
 
 
 def test_the_verdict_follows_the_interval(album: Path, tmp_path: Path) -> None:

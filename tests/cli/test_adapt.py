@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import make_picture
+from patchwise.adaptation.run import MOST_PICTURES
 
 from .conftest import Cli, environment
 
@@ -66,6 +67,12 @@ def test_a_file_that_is_there_stays_unless_forced(in_process: Cli, gallery: Path
     in_process(*arguments, "8").complains(2, "w.safetensors", "--force")
     assert (tmp_path / "w.safetensors").read_bytes() == before
     assert "to 8 numbers" in in_process(*arguments, "8", "--force").out
+
+
+def test_the_bound_on_pictures_is_said(in_process: Cli) -> None:
+    bound = f"never more than {MOST_PICTURES:,}"
+    said = " ".join(in_process("adapt", "--help").out.replace("│", " ").split())
+    assert bound in said and bound in (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 
 
 def test_too_few_pictures(in_process: Cli, album: Path) -> None:

@@ -66,7 +66,7 @@ def measure(
             examples.crop_of[asked],
             apply(examples.regions),
             examples.starts,
-            ignored[examples.crop_of[asked]],
+            ignored,
         )
     )
 
@@ -78,7 +78,7 @@ def own_ranks(
     starts: npt.NDArray[np.int64],
     ignored: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int64]:
-    """Rank of picture `own` (C,) for unit vectors `crops` (C, D), ties against it; `ignored` (C, P) do not count."""
+    """Rank of picture `own` (C,) for unit vectors `crops` (C, D), ties against it; `ignored` is (P, P)."""
     ranks = np.empty(len(crops), dtype=np.int64)
     step = max(_AT_ONCE // max(len(regions), 1), 1)
     for first in range(0, len(crops), step):
@@ -86,7 +86,7 @@ def own_ranks(
         best = np.maximum.reduceat(crops[part] @ regions.T, starts[:-1], axis=1)
         rows = np.arange(len(best))
         score = best[rows, own[part]]
-        best[ignored[part]] = -np.inf
+        best[ignored[own[part]]] = -np.inf
         best[rows, own[part]] = -np.inf
         ranks[part] = 1 + (best >= score[:, None]).sum(axis=1)
     return ranks

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from patchwise._version import __version__
-from patchwise.adaptation.examples import Advance, Stored, encode_examples
+from patchwise.adaptation.examples import CROPS, Advance, Stored, encode_examples
 from patchwise.adaptation.learning import ALONE, WHITENING, Learned, Subject, check_count, learn
 from patchwise.adaptation.measure import Measured
 from patchwise.adaptation.training import require_torch
@@ -28,6 +28,7 @@ from patchwise.gallery import Gallery
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing import walk
 from patchwise.indexing.walk import listed
+from patchwise.indexing.whiten import spread
 from patchwise.regions import RegionStrategy, parse_regions
 from patchwise.store import Snapshot, Store
 from patchwise.store.catalogue import Catalogue
@@ -35,11 +36,11 @@ from patchwise.store.catalogue import Catalogue
 __all__ = ["METHODS", "AdaptationReport", "adapt", "adapt_gallery"]
 
 Method = Literal["linear", "whitening"]
-_Item = TypeVar("_Item")
 METHODS = ("linear", "whitening")
 
 DEFAULT_PICTURES = 1000
-_REGIONS = 40_000  # vectors held in memory at once
+_VECTORS = 40_000  # of regions, and as many of crops, held in memory at once
+MOST_PICTURES = _VECTORS // CROPS  # every one is compared with every other
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def adapt(
         regions: where a gallery of the pictures would look.
         method: "linear", or "whitening": PCA-whitening, or the shipped one adapted to the pictures, without torch.
         dimension: of a vector that comes out (default: that of the encoder today, at most 512).
-        limit: learn from at most so many pictures, spread evenly over those found.
+        limit: learn from at most so many pictures, spread evenly over those found; never more than `MOST_PICTURES`,
+            and fewer where `regions` lays many.
         seed: the same seed, pictures and device give the same file.
         device: where the encoder runs.
         max_pixels: larger pictures are refused.
@@ -127,7 +129,7 @@ def adapt(
     found = walk(pictures)
     check_count(len(found.files), method)
     subject = _subject(encoder, device)
-    chosen = _spread(found.files, min(limit, max(_REGIONS // strategy.typical_count, 1)))
+    chosen = [found.files[one] for one in _chosen(len(found.files), limit, strategy.typical_count)]
     examples, failed = encode_examples(
         subject.encoder, strategy, chosen, seed=seed, max_pixels=max_pixels, advance=advance
     )
@@ -166,11 +168,11 @@ def adapt_gallery(
     with Store(gallery.path) as store:  # a connection of its own: it says which content each path had
         snapshot = store.snapshot()
         check_count(len(snapshot), method)
-        regions_each = max(snapshot.rows // len(snapshot), 1)
         with store.catalogue.reading():
             path_of = dict(reversed([(picture, path) for path, picture in snapshot.paths(range(len(snapshot)))]))
             known = [picture for picture in range(len(snapshot)) if picture in path_of]
-            chosen = {path_of[one]: one for one in _spread(known, min(limit, max(_REGIONS // regions_each, 1)))}
+            numbers = _chosen(len(known), limit, snapshot.rows // len(snapshot))
+            chosen = {path_of[known[number]]: known[number] for number in numbers}
             stored = {path: _stored(store.catalogue, snapshot, path, one) for path, one in chosen.items()}
         found = listed("/", chosen)
         examples, failed = encode_examples(
@@ -179,6 +181,10 @@ def adapt_gallery(
     subject = Subject(encoder, normalised, encoder.dimension)
     learned = learn(subject, examples, method, dimension, seed, advance)
     return _written(learned, subject, checked, gallery.strategy, output, seed, began, failed + found.unreadable)
+
+
+def _chosen(pictures: int, limit: int, regions_each: int) -> list[int]:
+    return spread(pictures, min(limit, max(_VECTORS // max(regions_each, CROPS), 1)))
 
 
 def _stored(catalogue: Catalogue, snapshot: Snapshot, path: str, picture: int) -> Stored:
@@ -272,9 +278,3 @@ def _subject(given: str | Encoder, device: str) -> Subject:
     if isinstance(given, str) and isinstance(encoder, Projected):
         return Subject(encoder.backbone, encoder.projection.apply, encoder.dimension, load_backbone(given, device)[1])
     return Subject(encoder, normalised, encoder.dimension)
-
-
-def _spread(items: Sequence[_Item], limit: int) -> list[_Item]:
-    """At most `limit` items, spread evenly."""
-    count = min(len(items), limit)
-    return [items[number * len(items) // count] for number in range(count)]

@@ -53,7 +53,9 @@ def adapt(
         int | None,
         typer.Option(min=1, help="Length of the vectors.", show_default="as without the file, at most 512"),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Learn from at most so many pictures, spread evenly.")] = 1000,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Learn from at most so many pictures, spread evenly, and never more than 5,000.")
+    ] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and pictures give the same file.")] = 0,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a file that is there; galleries made with it are lost.")
