@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from patchwise.encoders.spec import EncoderSpec
-from patchwise.encoders.vision_packages import import_package, in_one_line, quiet
+from patchwise.encoders.vision_packages import OTHER_FORMATS, import_package, in_one_line, quiet
 from patchwise.errors import EncoderError
 
 __all__ = ["Library", "configuration_digest", "failures", "reason", "weight_files"]
@@ -172,10 +172,7 @@ def weight_files(folder: Path) -> list[Path]:
             {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
         )
     except FileNotFoundError as error:
-        raise EncoderError(
-            f"{folder}: no {_WEIGHTS} there; other formats can run code when they are read, so they are refused. "
-            "Convert the weights with save_pretrained, or name another checkpoint"
-        ) from error
+        raise EncoderError(f"{folder}: no {_WEIGHTS} there; {OTHER_FORMATS}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EncoderError(f"{index}: cannot be read ({in_one_line(error)})") from error
     for shard in shards:

@@ -16,7 +16,7 @@ from typing import Any
 
 from patchwise.encoders.references import local_folder, split_revision
 from patchwise.encoders.spec import EncoderSpec
-from patchwise.encoders.vision_packages import in_one_line
+from patchwise.encoders.vision_packages import OTHER_FORMATS, in_one_line
 from patchwise.errors import EncoderError, MissingExtra
 
 __all__ = ["Checkpoint", "checkpoint", "is_cached"]
@@ -34,23 +34,6 @@ class Checkpoint:
 
     folder: Path
     spec: EncoderSpec
-
-    @property
-    def weights(self) -> list[Path]:
-        """Its safetensors files, in order.
-
-        Raises:
-            EncoderError: there is none.
-        """
-        found = sorted(self.folder.glob("*.safetensors"))
-        if not found:
-            raise EncoderError(f"{self.folder}: no *.safetensors file there; {_REFUSED}")
-        return found
-
-
-_REFUSED = (
-    "other formats can run code when they are read, so they are refused. Convert them, or name another checkpoint"
-)
 
 
 def checkpoint(
@@ -89,7 +72,7 @@ def checkpoint(
         found = _downloaded(spec, repository, revision, weights)
         if not _holds_weights(found, weights):
             missing = " or ".join(weights)
-            raise EncoderError(f"encoder {spec}: {repository} has no {missing} at {found.name}; {_REFUSED}")
+            raise EncoderError(f"encoder {spec}: {repository} has no {missing} at {found.name}; {OTHER_FORMATS}")
         for file in needed:
             if not (found / file).is_file():
                 raise EncoderError(f"encoder {spec}: {repository} has no {file} at {found.name}")

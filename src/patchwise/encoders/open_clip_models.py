@@ -18,6 +18,7 @@ from patchwise.encoders.references import local_folder, split_revision
 from patchwise.encoders.spec import EncoderSpec
 from patchwise.encoders.torch_runtime import Network, TorchEncoder, import_torch, torch_encoder, weights_digest
 from patchwise.encoders.vision_packages import (
+    OTHER_FORMATS,
     import_package,
     in_one_line,
     near,
@@ -133,10 +134,7 @@ def _weights_in(folder: Path) -> Path:
     for name in _WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    raise EncoderError(
-        f"{folder}: no {_WEIGHTS[0]} there; other formats can run code when they are read, so they are refused. "
-        "Convert the weights, or name another checkpoint"
-    )
+    raise EncoderError(f"{folder}: no {_WEIGHTS[0]} there; {OTHER_FORMATS}")
 
 
 def _all_tags(open_clip: Any) -> set[str]:

@@ -13,8 +13,9 @@ from typing import Any
 from patchwise.encoders.spec import EncoderSpec
 from patchwise.errors import EncoderError, MissingExtra
 
-__all__ = ["import_package", "in_one_line", "near", "quiet", "safetensors_file", "tensor_shapes"]
+__all__ = ["OTHER_FORMATS", "import_package", "in_one_line", "near", "quiet", "safetensors_file", "tensor_shapes"]
 
+OTHER_FORMATS = "other formats can run code when they are read. Convert the weights, or name another checkpoint"
 _LONGEST = 200
 
 
@@ -73,10 +74,7 @@ def safetensors_file(folder: Path, preferred: tuple[str, ...]) -> Path:
     if found:
         names = ", ".join(file.name for file in found)
         raise EncoderError(f"{folder}: which of its files holds the weights? Say weights={folder}/..., one of {names}")
-    raise EncoderError(
-        f"{folder}: no *.safetensors file there; other formats can run code when they are read, so they are refused. "
-        "Convert the weights, or name another checkpoint"
-    )
+    raise EncoderError(f"{folder}: no *.safetensors file there; {OTHER_FORMATS}")
 
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
@@ -88,10 +86,7 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     from safetensors import SafetensorError, safe_open
 
     if file.suffix != ".safetensors":
-        raise EncoderError(
-            f"{file}: weights are read from *.safetensors files only, because other formats can run code when they "
-            "are read. Convert the file first"
-        )
+        raise EncoderError(f"{file}: weights are read from *.safetensors files; {OTHER_FORMATS}")
     try:
         with safe_open(str(file), framework="numpy") as opened:
             return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
