@@ -36,11 +36,12 @@ def lay_out(
 
 @dataclass
 class FakeHub:
-    """`files` by name; `refuses` is a status and a code that every question is answered with."""
+    """`files` by name, all at `COMMIT`; `refuses` is a status and a code that every question is answered with."""
 
     files: dict[str, bytes]
     refuses: tuple[int, str] | None = None
     repository: str = "owner/name"
+    latest: str = COMMIT
     endpoint: str = ""
     downloaded: list[str] = field(default_factory=list)
 
@@ -66,7 +67,8 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
             if hub.refuses is not None:
                 self.say(hub.refuses[0], b"{}", {"X-Error-Code": hub.refuses[1]})
             elif path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}", f"{api}/revision/v1"):
-                self.say(200, json.dumps({"id": hub.repository, "sha": COMMIT, "siblings": []}).encode())
+                commit = COMMIT if path.endswith((COMMIT, "v1")) else hub.latest
+                self.say(200, json.dumps({"id": hub.repository, "sha": commit, "siblings": []}).encode())
             elif path.startswith(f"{api}/revision/"):
                 self.say(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
             elif path.startswith(f"{api}/tree/"):

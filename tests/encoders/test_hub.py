@@ -163,6 +163,33 @@ def test_an_interrupted_download_is_not_whole(cache: Path, monkeypatch: pytest.M
         found("owner/name", needed=("config.json",))
 
 
+@pytest.mark.parametrize("there", ["preprocessor_config.json", "processor_config.json"])
+def test_one_of_several_files_is_enough(there: str, cache: Path) -> None:
+    folder = lay_out(cache, "owner/name", {**WHOLE, there: b"{}"})
+    assert found("owner/name", needed=("config.json", "preprocessor_config.json|p*r_config.json")).folder == folder
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [
+        ("hf:owner/name", "its config.json and its preprocessor_config.json or processor_config.json cannot be found"),
+        ("timm:owner/name", "its config.json cannot be found"),
+        ("open_clip:owner/name", "its open_clip_config.json cannot be found"),
+    ],
+)
+def test_bare_weights_in_a_cache(name: str, lacks: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from patchwise.encoders import load_encoder
+
+    pytest.importorskip({"hf": "transformers", "timm": "timm", "open_clip": "open_clip"}[name.partition(":")[0]])
+    lay_out(cache, "owner/name", {"model.safetensors": b"weights", "open_clip_model.safetensors": b"weights"})
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        EncoderError, match=f"{lacks} on this machine, and the hub .*Three ways out.*{COMMIT}"
+    ) as caught:
+        load_encoder(name, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("reference", "refuses", "says"),
     [
@@ -240,7 +267,7 @@ from patchwise.encoders.hub import checkpoint
 from patchwise.encoders.spec import EncoderSpec
 from patchwise.errors import EncoderError
 try:
-    found = checkpoint(EncoderSpec.parse(sys.argv[1]), weights=("model.safetensors",))
+    found = checkpoint(EncoderSpec.parse(sys.argv[1]), weights=("model.safetensors",), needed=sys.argv[2:])
 except EncoderError as error:
     print(error)
 else:
@@ -248,10 +275,14 @@ else:
 """
 
 
-def asking(home: Path, reference: str, **environment: str) -> str:
+def asking(home: Path, reference: str, *needed: str, **environment: str) -> str:
+    return answer(home, ASK, f"hf:{reference}", *needed, **environment)
+
+
+def answer(home: Path, code: str, *arguments: str, **environment: str) -> str:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     ran = subprocess.run(
-        [sys.executable, "-c", ASK, f"hf:{reference}"],
+        [sys.executable, "-c", code, *arguments],
         env={**inherited, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
         capture_output=True,
         text=True,
@@ -302,3 +333,37 @@ def test_an_interrupted_download_goes_on(tmp_path: Path) -> None:
         said = asking(tmp_path, "owner/name", HF_ENDPOINT=hub.endpoint)
     assert said == " ".join([f"owner/name@{COMMIT}", *WANTED])
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
+def test_small_files_that_a_cache_lacks_come_from_the_hub(tmp_path: Path) -> None:
+    """At the commit of the weights, whatever the hub calls the latest; the weights are not fetched again."""
+    files = {name: FILES[name] for name in WANTED}
+    folder = lay_out(tmp_path / "hub", "owner/name", {"model.safetensors": FILES["model.safetensors"]})
+    with serving(FakeHub(files, latest=OLDER)) as hub:
+        said = asking(tmp_path, "owner/name", "config.json", HF_ENDPOINT=hub.endpoint)
+        assert said == " ".join([f"owner/name@{COMMIT}", *WANTED])
+        assert sorted(hub.downloaded) == ["config.json", "tokenizer.json"]
+        assert (folder / "config.json").read_bytes() == files["config.json"]
+        said = asking(tmp_path, "owner/name", "vocab.txt|vocab.json", HF_ENDPOINT=hub.endpoint)
+    assert said == f"encoder hf:owner/name: owner/name has no vocab.txt or vocab.json at {COMMIT}"
+
+
+READ = """
+from patchwise.encoders import load_encoder
+encoder = load_encoder("hf:owner/name", device="cpu")
+print(encoder.id, *encoder.encode_texts(["a cup"]).shape)
+"""
+
+
+def test_a_tokenizer_that_a_cache_lacks_comes_with_the_first_text(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from encoders.hf_checkpoints import write_checkpoint
+
+    written = write_checkpoint("clip", tmp_path / "written")
+    files = {file.name: file.read_bytes() for file in written.iterdir()}
+    tokenizer = {name: files.pop(name) for name in ("tokenizer.json", "tokenizer_config.json")}
+    lay_out(tmp_path / "hub", "owner/name", files)
+    with serving(FakeHub({**files, **tokenizer})) as hub:
+        said = answer(tmp_path, READ, HF_ENDPOINT=hub.endpoint)
+    assert said == f"hf:owner/name@{COMMIT} 1 24"
+    assert sorted(hub.downloaded) == sorted(tokenizer)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from patchwise.encoders.hf_loading import Library, configuration_digest, weight_files
-from patchwise.encoders.hf_processors import read_preprocessing
+from patchwise.encoders.hf_processors import FILES, read_preprocessing
 from patchwise.encoders.hf_texts import Texts
 from patchwise.encoders.hub import checkpoint
 from patchwise.encoders.spec import EncoderSpec
@@ -82,8 +82,8 @@ def load(spec: EncoderSpec) -> TorchEncoder:
     if not all(map(find_spec, ("torch", "transformers"))):
         raise MissingExtra(f"encoder {spec}", "torch")
     # Before the packages, which take seconds to import: without a network the answer comes at once.
-    found = checkpoint(spec, weights=_WEIGHTS, needed=("config.json",))
-    library = Library.find(spec)
+    found = checkpoint(spec, weights=_WEIGHTS, needed=("config.json", "|".join(FILES)))
+    library = Library.find(found.spec)
     configuration = library.configuration(found.folder)
     family = _FAMILIES.get(configuration.model_type, _OTHER)
     with library.quietly():

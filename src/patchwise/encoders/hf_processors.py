@@ -15,9 +15,9 @@ from patchwise.encoders.spec import EncoderSpec
 from patchwise.encoders.vision_packages import in_one_line
 from patchwise.errors import EncoderError
 
-__all__ = ["read_preprocessing"]
+__all__ = ["FILES", "read_preprocessing"]
 
-_FILES = ("preprocessor_config.json", "processor_config.json")
+FILES = ("preprocessor_config.json", "processor_config.json")
 # Pillow's numbers for its filters.
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _OFFERED = ("lanczos", "bilinear", "bicubic")
@@ -60,7 +60,7 @@ def _processor(folder: Path, transformers: Any) -> Any:
     """Their processor in its form for Pillow, which does not ask for torchvision."""
     if not _described(folder):
         raise EncoderError(
-            f"{folder}: no {_FILES[0]} there, which says how pictures become its input (mean, std, size). Copy it from "
+            f"{folder}: no {FILES[0]} there, which says how pictures become its input (mean, std, size). Copy it from "
             "where the checkpoint came from, or write it with save_pretrained of the model's image processor"
         )
     try:
@@ -80,10 +80,10 @@ def _processor(folder: Path, transformers: Any) -> Any:
 
 
 def _described(folder: Path) -> bool:
-    if (folder / _FILES[0]).is_file():
+    if (folder / FILES[0]).is_file():
         return True
     try:
-        return "image_processor" in json.loads((folder / _FILES[1]).read_text(encoding="utf-8"))
+        return "image_processor" in json.loads((folder / FILES[1]).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
 

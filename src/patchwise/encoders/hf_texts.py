@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchwise.encoders.hf_loading import Library, failures, reason
+from patchwise.encoders.hub import checkpoint
 from patchwise.errors import EncoderError, MissingExtra
 
 if TYPE_CHECKING:
@@ -75,9 +76,14 @@ class Texts:
         self._library.refuse_missing(self._folder, family, missing)
         return tower.eval().requires_grad_(False)
 
+    def _has_vocabulary(self) -> bool:
+        return any(any(self._folder.glob(name)) for name in _VOCABULARIES)
+
     def _tokenizer(self) -> Any:
         package, folder = self._library.package, self._folder
-        if not any(any(folder.glob(name)) for name in _VOCABULARIES):
+        if not self._has_vocabulary():  # the hub is asked for it; a folder of the user's stays as it is
+            checkpoint(self._library.spec, weights=(), needed=("|".join(_VOCABULARIES),))
+        if not self._has_vocabulary():
             raise EncoderError(
                 f"{folder}: no tokenizer there, so that it reads no texts; copy tokenizer.json and "
                 "tokenizer_config.json from where the checkpoint came from"

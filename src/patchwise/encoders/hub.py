@@ -45,13 +45,14 @@ def checkpoint(
     """The files of a checkpoint: a local folder as it is, or a repository of the hub, downloaded unless it is cached.
 
     What is in the cache of the hub is taken without asking the hub: the commit that the reference names or, without
-    one, the commit that the cache knows as the latest.
+    one, the commit that the cache knows as the latest. The hub is asked for that same commit where the weights are
+    there, and other files that are needed are not.
 
     Args:
         spec: what to load; a revision after "@" pins it.
         repository: name on the hub, where the reference itself is not that name.
         weights: patterns of the weight files, relative to the repository; of no others a byte is downloaded.
-        needed: names of other files without which a cached copy is not whole.
+        needed: patterns of other files without which a copy is not whole; "|" is between those of which one will do.
 
     Returns:
         The folder, and `spec` pinned to the commit that was found.
@@ -67,15 +68,15 @@ def checkpoint(
         return Checkpoint(folder, spec)
     name, revision = split_revision(spec.reference)
     repository = repository or name
-    found = _cached(repository, revision, weights, needed)
-    if found is None:
-        found = _downloaded(spec, repository, revision, weights)
+    found = _cached(repository, revision, weights)
+    lacking = _lacking(found, needed) if found is not None else []
+    if found is None or lacking:
+        found = _downloaded(spec, repository, found.name if found is not None else revision, weights, lacking)
         if not _holds_weights(found, weights):
             missing = " or ".join(weights)
             raise EncoderError(f"encoder {spec}: {repository} has no {missing} at {found.name}; {OTHER_FORMATS}")
-        for file in needed:
-            if not (found / file).is_file():
-                raise EncoderError(f"encoder {spec}: {repository} has no {file} at {found.name}")
+        for files in _lacking(found, needed):
+            raise EncoderError(f"encoder {spec}: {repository} has no {files} at {found.name}")
     # The hub names the folder of a snapshot after its commit.
     return Checkpoint(found, spec.with_reference(f"{name}@{found.name}"))
 
@@ -83,11 +84,11 @@ def checkpoint(
 def is_cached(repository: str) -> bool:
     """Whether all weights of a repository of the hub, perhaps with "@" and a revision, are on this machine."""
     name, revision = split_revision(repository)
-    return _cached(name, revision, _WEIGHTS, ()) is not None
+    return _cached(name, revision, _WEIGHTS) is not None
 
 
-def _cached(repository: str, revision: str | None, weights: Sequence[str], needed: Sequence[str]) -> Path | None:
-    """The folder of a snapshot in the hub's cache, if everything is in it; nothing but the disk is asked."""
+def _cached(repository: str, revision: str | None, weights: Sequence[str]) -> Path | None:
+    """The folder of a snapshot in the hub's cache, if all weights are in it; nothing but the disk is asked."""
     try:
         from huggingface_hub.constants import HF_HUB_CACHE
     except ImportError:
@@ -100,8 +101,16 @@ def _cached(repository: str, revision: str | None, weights: Sequence[str], neede
     if not commit:
         return None
     folder = place / "snapshots" / commit
-    whole = folder.is_dir() and _holds_weights(folder, weights) and all((folder / one).is_file() for one in needed)
-    return folder if whole else None
+    return folder if folder.is_dir() and _holds_weights(folder, weights) else None
+
+
+def _lacking(folder: Path, needed: Sequence[str]) -> list[str]:
+    """Which of the files that are needed are not there, in words."""
+    return [
+        files.replace("|", " or ")
+        for files in needed
+        if not any(file.is_file() for pattern in files.split("|") for file in folder.glob(pattern))
+    ]
 
 
 def _holds_weights(folder: Path, patterns: Sequence[str]) -> bool:
@@ -129,7 +138,10 @@ def _matches(name: str, pattern: str) -> bool:
     return fnmatch(name, pattern) and ("/" in pattern or "/" not in name)
 
 
-def _downloaded(spec: EncoderSpec, repository: str, revision: str | None, weights: Sequence[str]) -> Path:
+def _downloaded(
+    spec: EncoderSpec, repository: str, revision: str | None, weights: Sequence[str], lacking: Sequence[str]
+) -> Path:
+    """The folder of a snapshot, fetched from the hub; `lacking` is what is not here, where that is not the weights."""
     try:
         from huggingface_hub import HfApi, constants, snapshot_download
         from huggingface_hub.errors import (
@@ -145,6 +157,8 @@ def _downloaded(spec: EncoderSpec, repository: str, revision: str | None, weight
         http: Any = getattr(utils, "httpx", None) or importlib.import_module("httpx")
     except ImportError as error:
         raise MissingExtra(f"encoder {spec}", "hub") from error
+    missing = f"its {' and its '.join(lacking)} cannot be found" if lacking else "its weights are not"
+    whose = f"encoder {spec}: {missing} on this machine, and"
     in_folders = [pattern for pattern in weights if "/" in pattern]
     try:
         with _quiet_hub(utils):
@@ -165,14 +179,14 @@ def _downloaded(spec: EncoderSpec, repository: str, revision: str | None, weight
         ) from error
     except GatedRepoError as error:
         raise EncoderError(
-            f"encoder {spec}: its owner asks you to accept a licence first. Open {constants.ENDPOINT}/{repository}, "
+            f"{whose} its owner asks you to accept a licence first. Open {constants.ENDPOINT}/{repository}, "
             "accept it, then run: hf auth login"
         ) from error
     except RevisionNotFoundError as error:
-        raise EncoderError(f"encoder {spec}: {repository} has no revision {revision!r}") from error
+        raise EncoderError(f"{whose} {repository} has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
         raise EncoderError(
-            f"encoder {spec}: the hub knows no {repository!r}, or keeps it private (then: hf auth login)"
+            f"{whose} the hub knows no {repository!r}, or keeps it private (then: hf auth login)"
         ) from error
     except (HfHubHTTPError, http.HTTPError, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -187,10 +201,10 @@ def _downloaded(spec: EncoderSpec, repository: str, revision: str | None, weight
         pinned = f" --revision {revision}" if revision else ""
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else in_one_line(error)
         raise EncoderError(
-            f"encoder {spec}: its weights are not on this machine, and the hub cannot be reached ({reason}). Three "
-            f"ways out: on a machine with a network run `hf download {repository}{pinned}` and copy its cache folder "
-            f"(HF_HOME) here; or name a folder that holds the checkpoint: --encoder {spec.family}:FOLDER; or use the "
-            "encoder that needs no download: --encoder builtin"
+            f"{whose} the hub cannot be reached ({reason}). Three ways out: on a machine with a network run "
+            f"`hf download {repository}{pinned}` and copy its cache folder (HF_HOME) here; or name a folder "
+            f"that holds the checkpoint: --encoder {spec.family}:FOLDER; or use the encoder that needs no download: "
+            "--encoder builtin"
         ) from error
 
 

@@ -86,7 +86,7 @@ def _source(spec: EncoderSpec, open_clip: Any) -> _Source:
         )
     if spec.options.weights is not None:
         raise EncoderError(f"encoder {spec}: weights=FILE goes with the name of a network, as in open_clip:ViT-B-32")
-    found = checkpoint(spec, weights=_WEIGHTS)
+    found = checkpoint(spec, weights=_WEIGHTS, needed=(_CONFIGURATION,))
     file = found.folder / _CONFIGURATION
     try:
         known = isinstance(json.loads(file.read_text(encoding="utf-8"))["model_cfg"], dict)

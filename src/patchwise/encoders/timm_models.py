@@ -31,6 +31,7 @@ __all__ = ["load"]
 
 _OPTIONS = ("size", "fit", "resampling", "pooling", "precision", "encode", "picture_size", "weights")
 _POOLING = {"cls": "token", "mean": "avg", "pooler": "map"}  # timm's words
+_CONFIGURATION = "config.json"
 _WEIGHTS = ("model.safetensors",)
 
 
@@ -75,7 +76,7 @@ def _source(spec: EncoderSpec, timm: Any) -> _Source:
     name, _ = split_revision(spec.reference)
     if local_folder(spec.reference) is None and "/" not in name:
         return _named(spec, name, own_weights, timm)
-    found = checkpoint(spec, weights=_WEIGHTS if own_weights is None else ())
+    found = checkpoint(spec, weights=_WEIGHTS if own_weights is None else (), needed=(_CONFIGURATION,))
     metadata, arguments = _configuration(spec, found.folder, timm)
     file = own_weights or safetensors_file(found.folder, _WEIGHTS)
     return _Source(found.spec, f"local-dir:{found.folder}", file, metadata, arguments)
@@ -104,7 +105,7 @@ def _named(spec: EncoderSpec, name: str, own_weights: Path | None, timm: Any) ->
 
 def _configuration(spec: EncoderSpec, folder: Path, timm: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Metadata of the weights and arguments of the network in timm's `config.json`, whose older form is flat."""
-    file = folder / "config.json"
+    file = folder / _CONFIGURATION
     try:
         read = json.loads(file.read_text(encoding="utf-8"))
         architecture = read["architecture"]
