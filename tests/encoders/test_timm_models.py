@@ -141,6 +141,35 @@ def test_crops_are_those_of_timms_own_transform(folder: Callable[..., Path], nam
     agree(ours(f"timm:{at},fit=crop" + (f",size={size}" if size else "")), by_timm(model, size, crop=True))
 
 
+def with_crop_mode(whole: Path, folder: Path, mode: str) -> Path:
+    config = json.loads((whole / "config.json").read_text())
+    config["pretrained_cfg"].update(crop_mode=mode, crop_pct=1.0)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes((whole / "model.safetensors").read_bytes())
+    return folder
+
+
+def test_crops_of_networks_whose_own_transform_stretches(folder: Callable[..., Path], tmp_path: Path) -> None:
+    """The square fit is their own; a crop keeps the aspect, as their transform would if it cropped."""
+    at = with_crop_mode(folder("vit_tiny_patch16_224"), tmp_path / "squash", "squash")
+    agree(ours(f"timm:{at}"), by_timm(built(at), crop=True))
+    own = timm.data.resolve_model_data_config(built(at), {"crop_mode": "center"})
+    resize, crop, *_ = timm.data.create_transform(**own, is_training=False).transforms
+    pixels = np.stack([np.asarray(crop(resize(picture))) for picture in PICTURES])
+    encoder = load_encoder(f"timm:{at},fit=crop", device="cpu")
+    np.testing.assert_array_equal(np.concatenate([cut(encoder, picture) for picture in PICTURES]), pixels)
+
+
+def test_no_crops_of_networks_whose_own_transform_pads(folder: Callable[..., Path], tmp_path: Path) -> None:
+    at = with_crop_mode(folder("vit_tiny_patch16_224"), tmp_path / "border", "border")
+    one_line(f"timm:{at},fit=crop", "made for whole pictures with a border.*say fit=pad")
+    encoder = load_encoder(f"timm:{at},fit=pad", device="cpu")
+    resize, pad, *_ = transform_of(built(at), crop=True).transforms
+    square = make_picture(4, (64, 32))  # no side of it is rounded
+    np.testing.assert_array_equal(cut(encoder, square)[0], np.asarray(pad(resize(square))))
+
+
 @pytest.mark.parametrize(
     ("name", "size"),
     [

@@ -53,7 +53,9 @@ def load(spec: EncoderSpec) -> TorchEncoder:
     DINOv2), the mean of the tokens (DINOv3 and most networks without a class token), the attention-pooling head
     (SigLIP), the pooled feature map (convolutional). Towers of CLIP give what comes before their projection, so that
     their vectors are not those of `open_clip:` or `hf:`. `pooling` asks for another: `cls`, `mean`, or `pooler` for
-    the attention-pooling head. With `fit=crop` regions are prepared as by timm's own transform for evaluation.
+    the attention-pooling head. With `fit=crop` regions are prepared as by timm's own transform for evaluation where
+    that keeps their aspect. Some (SigLIP's, `crop_mode` squash) stretch a picture to a square instead, as happens here
+    without `fit`; `fit=crop` keeps the aspect there as well. A few (`crop_mode` border) pad it, which is `fit=pad`.
 
     Raises:
         EncoderError: unknown name, or weights that cannot be had or do not fit the network.
@@ -222,6 +224,8 @@ def _preprocessing(spec: EncoderSpec, own: dict[str, Any]) -> Preprocessing:
         raise EncoderError(
             f"encoder {spec}: resizes by {resampling!r}, which patchwise does not; say resampling=bicubic"
         )
+    if spec.options.fit == "crop" and own["crop_mode"] == "border":
+        raise EncoderError(f"encoder {spec}: made for whole pictures with a border, not for their middle; say fit=pad")
     return Preprocessing(
         size,
         resampling,
