@@ -348,6 +348,33 @@ def test_a_tokenizer_that_is_not_there(folder: Callable[[str], Path], tmp_path: 
         encoder.encode_texts(["a mug"])
 
 
+def test_code_that_a_checkpoint_brings_is_not_run(
+    folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for its tokenizer nor for its text tower, even if whoever is asked says yes."""
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    mark, name = tmp_path / "it was run", "open_clip_model.safetensors"
+    (tmp_path / "own.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\nclass Own: pass\n")
+    (tmp_path / name).write_bytes((folder("clip") / name).read_bytes())
+    own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(own))
+    text = {**TEXT, "hf_tokenizer_name": "own", "tokenizer_kwargs": {"trust_remote_code": True}}
+    config = tmp_path / "open_clip_config.json"
+    config.write_text(json.dumps({"model_cfg": {**MODELS["clip"], "text_cfg": text}}))
+    encoder: Any = load_encoder(f"open_clip:{tmp_path}", device="cpu")
+    with pytest.raises(EncoderError, match=r"tokenizer cannot be loaded \(it brings its own code"):
+        encoder.encode_texts(["a mug"])
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    (tmp_path / "config.json").write_text(json.dumps(own))
+    text = {"hf_model_name": str(tmp_path), "hf_tokenizer_name": "own"}
+    config.write_text(json.dumps({"model_cfg": {**MODELS["clip"], "text_cfg": text}}))
+    before = transformers.dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    one_line(f"open_clip:{tmp_path}", "cannot build it .*it brings its own code, which patchwise never runs")
+    assert before == transformers.dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    assert not mark.exists()
+
+
 def test_the_record_says_what_decides_the_vectors(folder: Callable[[str], Path], tmp_path: Path) -> None:
     at = folder("clip")
     config = json.loads((at / "open_clip_config.json").read_text())

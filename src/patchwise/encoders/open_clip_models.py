@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from patchwise.encoders.hf_loading import reason
 from patchwise.encoders.hub import checkpoint
 from patchwise.encoders.preprocessing import Preprocessing
 from patchwise.encoders.references import local_folder, split_revision
@@ -20,7 +22,6 @@ from patchwise.encoders.torch_runtime import Network, TorchEncoder, import_torch
 from patchwise.encoders.vision_packages import (
     OTHER_FORMATS,
     import_package,
-    in_one_line,
     near,
     quiet,
     safetensors_file,
@@ -146,7 +147,7 @@ def _built(source: _Source, open_clip: Any) -> Any:
     tensor_shapes(source.file)
     own_file = {} if source.name.startswith("local-dir:") else {"pretrained": str(source.file)}
     try:
-        with quiet(), _unheard():
+        with quiet(), _unheard(), _unasked():
             return open_clip.create_model(
                 source.name,
                 force_image_size=source.spec.options.size,
@@ -156,7 +157,7 @@ def _built(source: _Source, open_clip: Any) -> Any:
             )
     except (RuntimeError, ValueError, KeyError, TypeError, AssertionError, OSError, ImportError) as error:
         raise EncoderError(
-            f"encoder {source.spec}: open_clip cannot build it with {source.file} ({in_one_line(error)})"
+            f"encoder {source.spec}: open_clip cannot build it with {source.file} ({reason(error)})"
         ) from error
 
 
@@ -172,6 +173,22 @@ def _unheard() -> Iterator[None]:
     finally:
         root.removeFilter(silence)
         root.removeHandler(handler)
+
+
+@contextmanager
+def _unasked() -> Iterator[None]:
+    """Let transformers refuse code that a checkpoint brings; open_clip lets it ask on the terminal instead."""
+    try:
+        remote: Any = importlib.import_module("transformers.dynamic_module_utils")
+    except ImportError:  # only few networks need it
+        yield
+        return
+    patience = remote.TIME_OUT_REMOTE_CODE
+    remote.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        remote.TIME_OUT_REMOTE_CODE = patience
 
 
 def _preprocessing(own: dict[str, Any], asked_size: int | None) -> Preprocessing:
@@ -259,9 +276,12 @@ def _texts(source: _Source, model: Any, open_clip: Any) -> Callable[[Sequence[st
 def _tokenizer(source: _Source, open_clip: Any) -> Any:
     try:
         with quiet(), _unheard():
-            return open_clip.get_tokenizer(source.tokenizer)
+            by_transformers = open_clip.get_model_config(source.tokenizer)["text_cfg"].get("hf_tokenizer_name")
+            # Said here, because the configuration of a checkpoint can say otherwise.
+            own = {"trust_remote_code": False} if by_transformers else {}
+            return open_clip.get_tokenizer(source.tokenizer, **own)
     except (RuntimeError, ValueError, KeyError, TypeError, OSError, ImportError) as error:
         raise EncoderError(
-            f"encoder {source.spec}: its tokenizer cannot be loaded ({in_one_line(error)}). Put the tokenizer's files "
+            f"encoder {source.spec}: its tokenizer cannot be loaded ({reason(error)}). Put the tokenizer's files "
             "beside the weights in a folder, and name that: open_clip:FOLDER"
         ) from error
