@@ -264,7 +264,9 @@ def test_open_or_create_makes_and_then_opens(builtin: Path) -> None:
     ("name", "value"),
     [("encoder", "dinov2-s"), ("regions", "pyramid:3"), ("regions", "whole"), ("whitening", "gallery")],
 )
-def test_open_or_create_refuses_what_does_not_fit(builtin: Path, name: str, value: str) -> None:
+def test_open_or_create_refuses_what_does_not_fit(builtin: Path, picture_folder: Path, name: str, value: str) -> None:
+    with Gallery.open(builtin) as gallery:
+        gallery.add(picture_folder / "00.png")
     with pytest.raises(GalleryMismatch, match=f"made with {name} .* not '{value}'") as raised:
         Gallery.open_or_create(builtin, **{name: value})
     assert f"Leave --{name} out" in str(raised.value) and "--gallery" in str(raised.value)
@@ -317,7 +319,7 @@ def test_vectors_of_another_encoder_never_meet(
             with pytest.raises(GalleryMismatch, match=f"{name} was") as raised:
                 call()
             assert str(tmp_path / "g") in str(raised.value) and "--gallery" in str(raised.value)
-            assert "Put back the files of weights" in str(raised.value)
+            assert "Put back its files as they were" in str(raised.value)
         assert len(mixed) == 6 and mixed.info().images == 6  # what needs no encoder still works
         assert mixed.verify().ok
     with Gallery.open(tmp_path / "g", encoder=fake_encoder) as again:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-from patchwise._version import __version__
-from patchwise.encoders import Encoder, encoder_record, load_backbone, load_encoder, same_encoder
+from patchwise.encoders import Encoder, encoder_record, load_encoder
 from patchwise.errors import (
+    EncoderError,
     GalleryExists,
     GalleryMismatch,
     GalleryNotFound,
@@ -20,6 +19,7 @@ from patchwise.errors import (
     UsageError,
 )
 from patchwise.gallery_search import GallerySearch, QueryResult
+from patchwise.gallery_settings import agree, new_manifest
 from patchwise.images import DEFAULT_MAX_PIXELS, SQUARE
 from patchwise.indexing import (
     IndexProgress,
@@ -33,7 +33,7 @@ from patchwise.indexing import (
 )
 from patchwise.regions import RegionStrategy, parse_regions
 from patchwise.search import ExactSearcher, Searcher
-from patchwise.store import GalleryInfo, Manifest, Snapshot, Store, VerifyReport, gallery_info
+from patchwise.store import GalleryInfo, Snapshot, Store, VerifyReport, gallery_info
 
 __all__ = ["Gallery", "GalleryInfo", "QueryResult"]
 
@@ -82,20 +82,7 @@ class Gallery(GallerySearch):
             EncoderError, RegionsError, UsageError: an argument names nothing known.
         """
         strategy = parse_regions(regions) if isinstance(regions, str) else regions
-        if whitening not in ("shipped", "gallery"):
-            raise UsageError(f"whitening {whitening!r}: expected 'shipped' or 'gallery'")
-        if whitening == "gallery":
-            if not isinstance(encoder, str):
-                raise UsageError("whitening 'gallery' needs an encoder given by its id")
-            record = encoder_record(load_backbone(encoder, device)[0])
-            record["dimension"] = min(_WHITENED_DIMENSION, int(record["dimension"]))
-            record["weights_sha256"] = "not learned yet"
-            given = None
-        else:
-            given = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
-            record = encoder_record(given)
-        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        manifest = Manifest(record, strategy.name, whitening, created, __version__)
+        manifest, given = new_manifest(encoder, strategy, whitening, device)
         store = Store.create(Path(path), manifest)
         return cls(store, given, None if isinstance(regions, str) else regions, device)
 
@@ -151,32 +138,11 @@ class Gallery(GallerySearch):
                 except GalleryNotFound:
                     raise exists from None
         try:
-            gallery._refuse_others(**given)
+            gallery._store = agree(gallery._store, **given, device=device)
         except PatchwiseError:
             gallery.close()
             raise
         return gallery
-
-    def _refuse_others(
-        self, encoder: str | None = None, regions: str | None = None, whitening: str | None = None
-    ) -> None:
-        """Raises GalleryMismatch where an argument is not what the gallery was made with."""
-        manifest = self._store.manifest
-        own_encoder = str(manifest.encoder["id"])
-        agree = {
-            "encoder": encoder in (None, own_encoder)
-            or same_encoder(str(encoder), own_encoder, int(manifest.encoder["input_size"])),
-            "regions": regions is None or parse_regions(regions).name == manifest.regions,
-            "whitening": whitening in (None, manifest.whitening),
-        }
-        for name, agrees in agree.items():
-            if not agrees:
-                actual = {"encoder": own_encoder, "regions": manifest.regions, "whitening": manifest.whitening}[name]
-                given = {"encoder": encoder, "regions": regions, "whitening": whitening}[name]
-                raise GalleryMismatch(
-                    f"{self.path}: made with {name} {actual!r}, not {given!r}; vectors of two kinds cannot be mixed. "
-                    f"Leave --{name} out, or make another gallery with --gallery"
-                )
 
     def close(self) -> None:
         """Close the files; the gallery cannot be used afterwards."""
@@ -219,9 +185,14 @@ class Gallery(GallerySearch):
 
     def _load_encoder(self) -> Encoder:
         manifest = self._store.manifest
-        encoder = self._given_encoder or load_encoder(
-            str(manifest.encoder["id"]), own_whitening(self._store), self._device
-        )
+        whitening, name = own_whitening(self._store), str(manifest.encoder["id"])
+        try:
+            encoder = self._given_encoder or load_encoder(name, whitening, self._device)
+        except EncoderError as error:
+            moved = f". If its files have moved: patchwise index FOLDER --gallery {self.path} --encoder NAME"
+            raise EncoderError(
+                f"{self.path}: its encoder cannot be loaded: {error}{moved if os.sep in name else ''}"
+            ) from error
         kept = {"fit": str(SQUARE), **manifest.encoder}  # galleries of the first version knew no other
         for key, value in encoder_record(encoder).items():
             if kept.get(key) != value:
@@ -232,10 +203,12 @@ class Gallery(GallerySearch):
         return encoder
 
     def _way_back(self, encoder: Encoder) -> str:
+        version = self._store.manifest.patchwise
         if encoder.id == "builtin":
-            version = self._store.manifest.patchwise
             return f"Install patchwise {version}, with which it was made"
-        return "Put back the files of weights and configuration with which it was made"
+        return (
+            f"Put back its files as they were; if none has changed, install patchwise {version}, with which it was made"
+        )
 
     def add(
         self,

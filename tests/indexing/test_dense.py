@@ -204,7 +204,7 @@ def test_a_whitening_of_the_gallerys_own(
     tmp_path: Path, picture_folder: Path, dense: DenseFake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "_plugged_in", lambda: {"dense": SimpleNamespace(load=lambda: lambda _: dense)})
-    monkeypatch.setattr("patchwise.gallery._WHITENED_DIMENSION", 3)
+    monkeypatch.setattr("patchwise.gallery_settings._WHITENED_DIMENSION", 3)
     with Gallery.create(tmp_path / "g", encoder="dense", regions="pyramid:1", whitening="gallery") as gallery:
         gallery.add(picture_folder)
         # Six images to learn from, one by one, and then for the gallery.

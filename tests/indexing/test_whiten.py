@@ -29,7 +29,7 @@ Picture = Callable[..., Image.Image]
 def registered(fake_encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake encoder by its id, and a whitening small enough for six pictures."""
     monkeypatch.setattr(registry, "_plugged_in", lambda: {"fake": SimpleNamespace(load=lambda: lambda _: fake_encoder)})
-    monkeypatch.setattr("patchwise.gallery._WHITENED_DIMENSION", DIMENSION)
+    monkeypatch.setattr("patchwise.gallery_settings._WHITENED_DIMENSION", DIMENSION)
 
 
 def create(path: Path) -> Gallery:

@@ -190,7 +190,9 @@ def _as_text(report: AdaptationReport) -> str:
         lines.append(_ADVICE[report.verdict])
     if report.method == "linear" and report.epochs == 0:
         lines.append("no epoch of learning helped: the file holds what learning began with")
-    return "\n".join([*lines, f"to use it: patchwise index PICTURES --encoder {report.encoder},adapt={report.output}"])
+    return "\n".join(
+        [*lines, f"to use it: patchwise index PICTURES --gallery NEW --encoder {report.encoder},adapt={report.output}"]
+    )
 
 
 _ADVICE = {

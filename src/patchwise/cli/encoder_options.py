@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from patchwise.errors import UsageError
+
 __all__ = ["Adapt", "Device", "Encode", "EncoderName", "InputSize", "Pooling", "Precision", "RegionFit", "encoder_name"]
 
 EncoderName = Annotated[
@@ -73,5 +75,10 @@ def encoder_name(
         "encode": encode,
         "adapt": adapt,
     }
+    if encoder is None and any(value is not None for key, value in options.items() if key != "adapt"):
+        raise UsageError(
+            "--input-size, --fit, --pooling, --precision and --encode need --encoder NAME beside them; the built-in "
+            "encoder has its own"
+        )
     given = "".join(f",{key}={value}" for key, value in options.items() if value is not None)
     return encoder if not given else (encoder or "builtin") + given

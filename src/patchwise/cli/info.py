@@ -24,7 +24,10 @@ def info(gallery: GalleryPath = DEFAULT_GALLERY, as_json: AsJson = False) -> Non
     typer.echo(f"gallery      {found.path}, made {found.created}")
     typer.echo(f"images       {found.images:,} files, {found.distinct_images:,} distinct")
     typer.echo(f"regions      {found.regions:,} ({found.regions_strategy})")
-    typer.echo(f"encoder      {found.encoder['id']}, {found.encoder['dimension']}-d, {found.whitening} whitening")
+    name = str(found.encoder["id"])
+    whitened = found.whitening == "gallery" or name == "builtin"  # no whitening is shipped for others
+    whitening = f", {found.whitening} whitening" if whitened else ""
+    typer.echo(f"encoder      {name}, {found.encoder['dimension']}-d{whitening}")
     typer.echo(f"size         {found.total_bytes / 2**20:,.1f} MiB, {found.bytes_per_image:,.0f} bytes per image")
     if found.dead_regions:
         typer.echo(f"dead         {found.dead_regions:,} regions of removed images; free them with: patchwise compact")

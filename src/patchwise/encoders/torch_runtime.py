@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -255,7 +256,7 @@ def _device(spec: EncoderSpec) -> torch.device:
         device = torch.device(spec.device)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = re.split(r"\n|[.:] ", str(error), maxsplit=1)[0]  # torch adds a page on how it was built
         raise EncoderError(f"device {spec.device!r}: cannot be used ({reason}); try auto or cpu") from error
     return device
 

@@ -105,14 +105,14 @@ class Whitening:
         if count <= dimension:
             raise EncoderError(
                 f"learning a {dimension}-d whitening needs more than {dimension} regions, got {count}; "
-                "index more pictures, or use the whitening that is shipped"
+                "index more pictures, or say --whitening shipped"
             )
         mean = vectors.mean(axis=0, dtype=np.float64)
         centred = vectors - mean
         if np.square(centred).sum() <= count * np.finfo(np.float32).eps ** 2 * float(mean @ mean):
             raise EncoderError(
                 f"learning a whitening needs pictures that differ, and all {count} regions look alike; "
-                "index more pictures, or use the whitening that is shipped"
+                "index more pictures, or say --whitening shipped"
             )
         return cls(mean.astype(np.float32), sphere(centred, dimension).astype(np.float32))
 

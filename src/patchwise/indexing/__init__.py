@@ -1,6 +1,6 @@
 """How a folder becomes vectors: walking, change detection, decoding ahead, batching, commit and resume."""
 
-from patchwise.indexing.own_whitening import adopt_whitening, own_whitening
+from patchwise.indexing.own_whitening import adopt_whitening, forget_whitening, own_whitening
 from patchwise.indexing.parts import Query, QueryPart, QuerySource
 from patchwise.indexing.query import EncodedQuery, encode_queries, encode_query, query_vector
 from patchwise.indexing.run import IndexProgress, IndexReport, index_paths
@@ -18,6 +18,7 @@ __all__ = [
     "adopt_whitening",
     "encode_queries",
     "encode_query",
+    "forget_whitening",
     "index_paths",
     "learn_whitening",
     "listed",

@@ -11,7 +11,7 @@ from patchwise.indexing.whiten import learn_whitening
 from patchwise.regions import RegionStrategy
 from patchwise.store import Manifest, Store
 
-__all__ = ["adopt_whitening", "own_whitening"]
+__all__ = ["adopt_whitening", "forget_whitening", "own_whitening"]
 
 _FILE = "whitening.npz"
 
@@ -28,6 +28,11 @@ def own_whitening(store: Store) -> Whitening | None:
     if _must_learn(store):
         raise EncoderError(f"{store.folder}: its whitening is not learned yet; index some pictures first")
     return Whitening.load(store.folder / _FILE)
+
+
+def forget_whitening(store: Store) -> None:
+    """Drop what was learned for a gallery that holds no vectors and is made anew."""
+    (store.folder / _FILE).unlink(missing_ok=True)
 
 
 def adopt_whitening(store: Store, strategy: RegionStrategy, found: Walk, *, max_pixels: int, device: str) -> None:

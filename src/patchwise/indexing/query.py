@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from patchwise.boxes import query_box
-from patchwise.encoders import Encoder, Projected, TextEncoder
+from patchwise.encoders import DenseEncoder, Encoder, Projected, TextEncoder
 from patchwise.errors import EncoderError, ImageUnreadable, PatchwiseError, UsageError
 from patchwise.images import DEFAULT_MAX_PIXELS, Picture, cut_regions, fetch_url, read_picture
 from patchwise.indexing.encode import encode_picture
@@ -165,6 +165,8 @@ def _reads_no_texts(encoder: Encoder) -> EncoderError:
     why = "its vectors lie in no space shared with them"
     if isinstance(encoder, Projected) and isinstance(encoder.backbone, TextEncoder):
         why = "its vectors are whitened or adapted, and what was learned from pictures need not hold for texts"
+    elif isinstance(encoder, DenseEncoder):
+        why = "encode=dense takes means of patch tokens, which lie in no space shared with texts"
     return EncoderError(
         f"encoder {encoder.id!r} reads no texts: {why}. CLIP, OpenCLIP, SigLIP and SigLIP2 read them, as they are; "
         "index into a new gallery with one: patchwise index PHOTOS --encoder siglip2-b --gallery NEW"

@@ -42,7 +42,7 @@ def learn_whitening(
     if not vectors:
         raise EncoderError(
             f"learning a whitening needs pictures, and none of the {len(chosen)} looked at can be read; index others "
-            "first, or use the whitening that is shipped"
+            "first, or say --whitening shipped"
         )
     stacked = np.concatenate(vectors)
     if prior is not None:
