@@ -242,3 +242,17 @@ def test_an_adapted_gallery_searches_with_the_layer(album: Path, tmp_path: Path)
         gallery.add(album)
         hit = gallery.search(album / "07.png", k=1)[0]
     assert Path(hit.path).name == "07.png" and hit.score == pytest.approx(1, abs=2e-3)
+
+
+def test_too_few_regions_for_the_numbers_are_refused_before_anything_is_encoded(album: Path, tmp_path: Path) -> None:
+    encoder = FakeEncoder()
+    # Of 24 pictures and two more files 6 are held out, and of the other 20 three decide when to stop.
+    with pytest.raises(EncoderError, match=r"learning 48 numbers needs more than 48 regions .* about 17; name more"):
+        adapt([album], tmp_path / "layer.safetensors", encoder=encoder, regions="whole")
+    assert encoder.encoded_regions == 0
+    with Gallery.create(tmp_path / "g", encoder=encoder, regions="whole") as gallery:
+        gallery.add(album)
+        encoded = encoder.encoded_regions
+        with pytest.raises(EncoderError, match=r"learning 48 numbers needs more than 48 regions"):
+            adapt_gallery(gallery, tmp_path / "layer.safetensors")
+    assert encoder.encoded_regions == encoded

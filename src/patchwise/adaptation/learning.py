@@ -14,7 +14,7 @@ from patchwise.adaptation.training import train_layer
 from patchwise.encoders import Encoder, LinearAdaptation, WhiteningPrior
 from patchwise.errors import EncoderError
 
-__all__ = ["ALONE", "LAYER", "WHITENING", "Learned", "Subject", "check_count", "learn"]
+__all__ = ["ALONE", "LAYER", "WHITENING", "Learned", "Subject", "check_count", "check_regions", "learn"]
 
 ALONE, WHITENING, LAYER = "encoder alone", "whitening", "linear layer"
 _DIMENSION = 512  # that of the ILIAS authors
@@ -60,6 +60,24 @@ def check_count(pictures: int, method: str) -> None:
         raise EncoderError(
             f"learning needs at least {least} {'picture' if least == 1 else 'pictures'} that can be read, copies not "
             f"counted, got {pictures}" + ("; --method whitening does with fewer" if pictures else "")
+        )
+
+
+def check_regions(subject: Subject, pictures: int, regions_each: float, method: str, dimension: int | None) -> None:
+    """Refuse, before anything is encoded, what would have too few regions in the end.
+
+    Raises:
+        EncoderError: there are not more regions beside those held out than numbers to learn.
+    """
+    dimension = dimension or min(subject.dimension, _DIMENSION)
+    held_out = int(pictures * _HELD_OUT) if pictures >= _LEAST_FOR_MEASURING else 0
+    seen = pictures - held_out
+    learning = seen - len(range(0, seen, _CHOOSING_STEP)) if method == "linear" else seen
+    if subject.prior is None and learning * regions_each <= dimension:
+        raise EncoderError(
+            f"learning {dimension} numbers needs more than {dimension} regions beside those held out, and of "
+            f"{pictures:,} pictures there are about {learning * regions_each:,.0f}; name more pictures, or fewer "
+            "numbers with --dimension"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from patchwise._version import __version__
 from patchwise.adaptation.examples import CROPS, Advance, Stored, encode_examples
-from patchwise.adaptation.learning import ALONE, WHITENING, Learned, Subject, check_count, learn
+from patchwise.adaptation.learning import ALONE, WHITENING, Learned, Subject, check_count, check_regions, learn
 from patchwise.adaptation.measure import Measured
 from patchwise.adaptation.training import require_torch
 from patchwise.encoders import (
@@ -130,6 +130,7 @@ def adapt(
     check_count(len(found.files), method)
     subject = _subject(encoder, device)
     chosen = [found.files[one] for one in _chosen(len(found.files), limit, strategy.typical_count)]
+    check_regions(subject, len(chosen), strategy.typical_count, method, dimension)
     examples, failed = encode_examples(
         subject.encoder, strategy, chosen, seed=seed, max_pixels=max_pixels, advance=advance
     )
@@ -165,6 +166,7 @@ def adapt_gallery(
         )
     encoder = gallery.encoder
     _refuse_adapted(encoder)
+    subject = Subject(encoder, normalised, encoder.dimension)
     with Store(gallery.path) as store:  # a connection of its own: it says which content each path had
         snapshot = store.snapshot()
         check_count(len(snapshot), method)
@@ -173,12 +175,12 @@ def adapt_gallery(
             known = [picture for picture in range(len(snapshot)) if picture in path_of]
             numbers = _chosen(len(known), limit, snapshot.rows // len(snapshot))
             chosen = {path_of[known[number]]: known[number] for number in numbers}
+            check_regions(subject, len(chosen), snapshot.rows / len(snapshot), method, dimension)
             stored = {path: _stored(store.catalogue, snapshot, path, one) for path, one in chosen.items()}
         found = listed("/", chosen)
         examples, failed = encode_examples(
             encoder, gallery.strategy, found.files, seed=seed, max_pixels=max_pixels, advance=advance, stored=stored
         )
-    subject = Subject(encoder, normalised, encoder.dimension)
     learned = learn(subject, examples, method, dimension, seed, advance)
     return _written(learned, subject, checked, gallery.strategy, output, seed, began, failed + found.unreadable)
 

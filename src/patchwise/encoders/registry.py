@@ -73,7 +73,9 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     "builtin": Family("patchwise.encoders.builtin:load", "builtin"),
     "hf": Family("patchwise.encoders.hf:load", "hf:OWNER/NAME or hf:FOLDER", ("torch", "transformers")),
-    "timm": Family("patchwise.encoders.timm_models:load", "timm:NAME or timm:OWNER/NAME or timm:FOLDER", ("torch", "timm"), "timm"),
+    "timm": Family(
+        "patchwise.encoders.timm_models:load", "timm:NAME or timm:OWNER/NAME or timm:FOLDER", ("torch", "timm"), "timm"
+    ),
     "open_clip": Family(
         "patchwise.encoders.open_clip_models:load",
         "open_clip:ARCH/TAG or open_clip:OWNER/NAME or open_clip:FOLDER",
