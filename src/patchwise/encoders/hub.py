@@ -203,7 +203,8 @@ def _downloaded(
         raise EncoderError(
             f"{whose} the hub cannot be reached ({reason}). Three ways out: on a machine with a network run "
             f"`hf download {repository}{pinned}` and copy its cache folder (HF_HOME) here; or name a folder "
-            f"that holds the checkpoint: --encoder {spec.family}:FOLDER; or use the encoder that needs no download: "
+            f"that holds the checkpoint ({split_revision(spec.reference)[0]!r} is none here): --encoder "
+            f"{spec.family}:FOLDER; or use the encoder that needs no download: "
             "--encoder builtin"
         ) from error
 
