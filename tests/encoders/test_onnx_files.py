@@ -456,7 +456,7 @@ def test_a_gallery_says_where_its_file_was(tmp_path: Path, picture_folder: Path)
         gallery.add(picture_folder)
         assert gallery.search(picture_folder / "03.png", k=1)[0].path == str(picture_folder / "03.png")
     path.rename(tmp_path / "elsewhere.onnx")
-    with Gallery.open(tmp_path / "g") as gallery, pytest.raises(EncoderError, match=rf"^{path}: no such file"):
+    with Gallery.open(tmp_path / "g") as gallery, pytest.raises(EncoderError, match=rf"{path}: no such file.*have moved"):
         gallery.search(picture_folder / "03.png")
 
 
@@ -509,9 +509,6 @@ def test_other_failures_of_an_accelerator_are_told() -> None:
         ("cuda", "pip install onnxruntime-gpu in its place, or --device cpu"),
         ("cuda:1", "pip install onnxruntime-gpu in its place, or --device cpu"),
         ("mps", "the onnxruntime installed here cannot use it, or --device cpu"),
-        ("auto:1", "unknown to onnxruntime; it takes auto, cpu, cuda, cuda:N or mps"),
-        ("cuda:x", "unknown to onnxruntime; it takes auto, cpu, cuda, cuda:N or mps"),
-        ("tpu", "unknown to onnxruntime; it takes auto, cpu, cuda, cuda:N or mps"),
     ],
 )
 def test_a_device_that_is_not_there(device: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

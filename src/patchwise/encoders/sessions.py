@@ -94,12 +94,10 @@ def _accelerator(device: str) -> tuple[str, dict[str, str]] | None:
     available = onnxruntime.get_available_providers()
     if device == "cpu" or (device == "auto" and "CUDAExecutionProvider" not in available):
         return None
-    if device in ("auto", "cuda") or (kind == "cuda" and number.isdecimal()):
-        name, remedy = "CUDAExecutionProvider", "; pip install onnxruntime-gpu in its place"
-    elif device == "mps":
+    if kind == "mps":
         name, remedy = "CoreMLExecutionProvider", ""
     else:
-        raise EncoderError(f"device {device!r}: unknown to onnxruntime; it takes auto, cpu, cuda, cuda:N or mps")
+        name, remedy = "CUDAExecutionProvider", "; pip install onnxruntime-gpu in its place"
     if name not in available:
         raise EncoderError(f"device {device!r}: the onnxruntime installed here cannot use it{remedy}, or --device cpu")
     return name, {"device_id": number} if number else {}
