@@ -456,7 +456,8 @@ def test_a_gallery_says_where_its_file_was(tmp_path: Path, picture_folder: Path)
         gallery.add(picture_folder)
         assert gallery.search(picture_folder / "03.png", k=1)[0].path == str(picture_folder / "03.png")
     path.rename(tmp_path / "elsewhere.onnx")
-    with Gallery.open(tmp_path / "g") as gallery, pytest.raises(EncoderError, match=rf"{path}: no such file.*have moved"):
+    advice = rf"{path}: no such file.*have moved"
+    with Gallery.open(tmp_path / "g") as gallery, pytest.raises(EncoderError, match=advice):
         gallery.search(picture_folder / "03.png")
 
 
