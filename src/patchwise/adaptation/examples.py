@@ -15,7 +15,7 @@ from patchwise.errors import ImageError, ImageUnreadable
 from patchwise.images import read_picture
 from patchwise.images.cut import shrink_factor
 from patchwise.indexing.ahead import ahead, waiting_count
-from patchwise.indexing.encode import encode_picture
+from patchwise.indexing.encode import encode_inputs, encode_picture
 from patchwise.indexing.passes import Inputs, Passes, passes_of
 from patchwise.indexing.prepare import read_and_hash
 from patchwise.indexing.walk import FoundFile
@@ -184,8 +184,6 @@ def _look(
 
 def _encoded(passes: Passes, pictures: Sequence[Inputs]) -> list[Vectors]:
     """The vectors of the regions of each picture, encoded in full batches across them."""
-    inputs = Inputs.joined(pictures)
-    starts = range(0, len(inputs), passes.batch_size)
-    vectors = np.concatenate([passes.encode(inputs[start : start + passes.batch_size]) for start in starts])
+    vectors = encode_inputs(passes, Inputs.joined(pictures))
     counts = [sum(map(len, one.boxes_rel)) for one in pictures]
     return np.split(vectors, np.cumsum(counts)[:-1])

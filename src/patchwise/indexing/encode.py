@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.encoders import Encoder
-from patchwise.indexing.passes import Inputs, encode_checked, passes_of
+from patchwise.indexing.passes import Inputs, Passes, encode_checked, passes_of
 from patchwise.indexing.prepare import Prepared
 
-__all__ = ["BatchEncoder", "encode_checked", "encode_picture", "encode_prepared"]
+__all__ = ["BatchEncoder", "encode_checked", "encode_inputs", "encode_picture", "encode_prepared"]
 
 _T = TypeVar("_T")
 
@@ -47,9 +47,8 @@ class BatchEncoder(Generic[_T]):
         if not self._inputs:
             return
         inputs = Inputs.joined(self._inputs)
-        starts = range(0, count, self._size)
-        found = [self._passes.encode(inputs[start : min(start + self._size, count)]) for start in starts]
-        self._vectors = np.concatenate([self._vectors, *found])
+        if count:
+            self._vectors = np.concatenate([self._vectors, encode_inputs(self._passes, inputs[:count])])
         self._inputs = [inputs[count:]] if len(inputs) > count else []
         self._input_count -= count
 
@@ -72,7 +71,10 @@ def encode_picture(encoder: Encoder, crops: npt.NDArray[np.uint8]) -> npt.NDArra
 
 def encode_prepared(encoder: Encoder, prepared: Prepared) -> npt.NDArray[np.float32]:
     """Encode the regions of one picture to (regions, dimension) float32."""
-    passes = passes_of(encoder)
+    return encode_inputs(passes_of(encoder), prepared.inputs)
+
+
+def encode_inputs(passes: Passes, inputs: Inputs) -> npt.NDArray[np.float32]:
+    """Encode all regions in the inputs, in batches of the size that the encoder takes best: (R, dimension) float32."""
     step = passes.batch_size
-    starts = range(0, len(prepared.inputs), step)
-    return np.concatenate([passes.encode(prepared.inputs[start : start + step]) for start in starts])
+    return np.concatenate([passes.encode(inputs[start : start + step]) for start in range(0, len(inputs), step)])
