@@ -1,0 +1,161 @@
+"""A codec: vectors to codes and back, and codes made ready to be scanned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.errors import GalleryDamaged, StorageFull
+
+__all__ = ["Codec", "load_codec"]
+
+_TENSOR = "index"
+
+
+@dataclass(frozen=True, eq=False)
+class Codec:
+    """A trained FAISS index without rows: `content` is its file, `name` what it was asked for by."""
+
+    name: str
+    content: bytes
+
+    @classmethod
+    def of(cls, name: str, index: Any) -> Codec:
+        """The codec of a trained FAISS index."""
+        import faiss
+        from safetensors.numpy import save
+
+        tensor = {_TENSOR: faiss.serialize_index(index)}
+        return cls(name, save(tensor, {"codec": name, "faiss": faiss.__version__}))
+
+    @cached_property
+    def _index(self) -> Any:
+        import faiss
+        from safetensors.numpy import load
+
+        return faiss.deserialize_index(load(self.content)[_TENSOR])
+
+    @cached_property
+    def _transform_and_inner(self) -> tuple[Any | None, Any]:
+        """What is done to a vector first, and the quantiser proper."""
+        import faiss
+
+        index = self._index
+        if isinstance(index, faiss.IndexPreTransform):
+            return index, faiss.downcast_index(index.index)
+        return None, index
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file, as hex."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self._index.d)
+
+    @cached_property
+    def code_bytes(self) -> int:
+        """Bytes of one code."""
+        return int(self._index.sa_code_size())
+
+    @property
+    def lists(self) -> int:
+        """How many inverted lists codes are kept in; 0 where every code is looked at."""
+        return int(getattr(self._transform_and_inner[1], "nlist", 0))
+
+    def encode(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """(N, dimension) float32 to (N, code_bytes) uint8."""
+        if not len(vectors):
+            return np.empty((0, self.code_bytes), dtype=np.uint8)
+        codes: npt.NDArray[np.uint8] = self._index.sa_encode(np.ascontiguousarray(vectors, dtype=np.float32))
+        return codes
+
+    def decode(self, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """(N, code_bytes) uint8 to (N, dimension) float32: the codebook's vectors, somewhat shorter than 1.
+
+        They are not stretched to unit length: the product with a query is then its mean over all vectors of that code,
+        which neither favours nor punishes regions that the codebook fits badly.
+        """
+        if not len(codes):
+            return np.empty((0, self.dimension), dtype=np.float32)
+        vectors: npt.NDArray[np.float32] = self._index.sa_decode(np.ascontiguousarray(codes))
+        return vectors
+
+    def transformed(self, queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(Q, dimension) queries as the segments take them."""
+        transform, _ = self._transform_and_inner
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if transform is None or not len(queries):
+            return queries
+        import faiss
+
+        for number in range(transform.chain.size()):
+            queries = faiss.downcast_VectorTransform(transform.chain.at(number)).apply(queries)
+        return queries
+
+    def segment(self, codes: npt.NDArray[np.uint8]) -> Any:
+        """A FAISS index over (N, code_bytes) codes that `transformed` queries search by inner product.
+
+        Row i of the codes is number i of the index.
+        """
+        import faiss
+
+        index = faiss.clone_index(self._transform_and_inner[1])
+        if len(codes):
+            index.add_sa_codes(np.ascontiguousarray(codes))
+        if isinstance(index, faiss.IndexPQ) and index.pq.nbits == 4:
+            return faiss.IndexPQFastScan(index)
+        if isinstance(index, faiss.IndexIVFPQ) and index.pq.nbits == 4:
+            return faiss.IndexIVFPQFastScan(index)
+        return index
+
+    def save(self, path: Path) -> None:
+        """Write the codec to a file, whole or not at all.
+
+        Raises:
+            StorageFull: the disk refused.
+        """
+        temporary = path.with_name(f".{path.name}-{os.getpid()}.new")
+        try:
+            try:
+                with temporary.open("wb") as file:
+                    file.write(self.content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageFull(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def load_codec(path: Path) -> Codec:
+    """Read a codec.
+
+    Raises:
+        GalleryDamaged: the file is missing or is no codec.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        content = path.read_bytes()
+        load(content)
+        length = int.from_bytes(content[:8], "little")
+        name = json.loads(content[8 : 8 + length])["__metadata__"]["codec"]
+        codec = Codec(str(name), content)
+        _ = codec.code_bytes
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise GalleryDamaged(f"{path}: not a readable codec ({reason}). Make it again: patchwise compress") from error
+    return codec
