@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from patchwise.errors import GalleryBusy, GalleryDamaged, GalleryMismatch, StorageFull
-from patchwise.store import catalogue as module
-from patchwise.store.catalogue import CATALOGUE, SCHEMA_VERSION, Catalogue, ContentRow
+from patchwise.store import database as module
+from patchwise.store.catalogue import CATALOGUE, Catalogue, ContentRow
+from patchwise.store.database import SCHEMA_VERSION
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ class Killed(BaseException):
 
 STEPS: list[tuple[type, str]] = [
     (Shards, "append"),
-    (Shards, "read"),
+    (Shards, "stored"),
     (Shards, "regions"),
     (Shards, "remove"),
     (Catalogue, "put_shard"),

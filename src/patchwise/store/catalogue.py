@@ -7,47 +7,16 @@ renamed or copied file needs no encoding, and a picture whose last file is gone 
 from __future__ import annotations
 
 import os
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from patchwise.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryMismatch, StorageFull
+from patchwise.store.database import CATALOGUE, Database
 
 __all__ = ["CATALOGUE", "Catalogue", "ContentRow", "FileRow"]
-
-CATALOGUE = "catalogue.sqlite"
-_PATIENCE = 30  # seconds to wait for another connection
-
-# Migration i takes a catalogue from schema version i to i + 1.
-_MIGRATIONS = (
-    """
-    CREATE TABLE shard (id INTEGER PRIMARY KEY, rows INTEGER NOT NULL);
-    CREATE TABLE content (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: a reader may still hold a forgotten one
-        hash BLOB NOT NULL UNIQUE,
-        width INTEGER NOT NULL, height INTEGER NOT NULL,
-        shard INTEGER NOT NULL REFERENCES shard(id), first INTEGER NOT NULL, rows INTEGER NOT NULL,
-        crc INTEGER NOT NULL
-    );
-    CREATE TABLE file (
-        path BLOB PRIMARY KEY,
-        content INTEGER NOT NULL REFERENCES content(id),
-        mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX file_content ON file(content);
-    CREATE TABLE failure (
-        path BLOB PRIMARY KEY, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL, reason TEXT NOT NULL
-    ) WITHOUT ROWID;
-    """,
-)
-SCHEMA_VERSION = len(_MIGRATIONS)
 
 
 class FileRow(NamedTuple):
@@ -60,7 +29,7 @@ class FileRow(NamedTuple):
 
 
 class ContentRow(NamedTuple):
-    """Where a picture's vectors lie: rows `first` to `first + rows` of a shard, with their checksum."""
+    """Where a picture's vectors lie: rows `first` to `first + rows` of a shard, with their checksum as stored."""
 
     id: int
     width: int
@@ -72,136 +41,12 @@ class ContentRow(NamedTuple):
 
 
 _CONTENT_COLUMNS = "content.id, width, height, shard, first, rows, crc"
+_CODECS_SINCE = 2  # schema version
 _LIVE = "EXISTS (SELECT 1 FROM file WHERE file.content = content.id)"
 
 
-class Catalogue:
-    """One connection to the catalogue; safe to read from several threads.
-
-    Raises:
-        GalleryDamaged: the file is missing or not a database.
-        GalleryMismatch: its schema is newer than this program.
-        GalleryBusy, StorageFull, GalleryError: it cannot be opened now.
-    """
-
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
-        self._path = folder / CATALOGUE
-        self._lock = threading.RLock()
-        if not create and not self._path.is_file():
-            raise GalleryDamaged(f"{self._path}: missing. Restore it, or delete {folder} and index again")
-        with self._explained():
-            self._connection = self._connect(folder)
-            try:
-                self._prepare(os.access(folder, os.W_OK))
-            except BaseException:
-                self._connection.close()
-                raise
-
-    def _connect(self, folder: Path) -> sqlite3.Connection:
-        mode = ""
-        if not os.access(folder, os.W_OK):
-            # WAL files cannot be made there. Where they exist, somebody else is writing; elsewhere nothing changes.
-            mode = "?mode=ro" if (folder / f"{CATALOGUE}-wal").exists() else "?immutable=1"
-        uri = self._path.resolve().as_uri() + mode
-        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
-
-    def _prepare(self, writable: bool) -> None:
-        if writable:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        if self.schema_version() < SCHEMA_VERSION:
-            self._migrate()
-        if (version := self.schema_version()) > SCHEMA_VERSION:
-            raise GalleryMismatch(
-                f"{self._path}: catalogue schema {version} is newer than this patchwise knows ({SCHEMA_VERSION}). "
-                "Upgrade: pip install -U patchwise"
-            )
-
-    def _migrate(self) -> None:
-        with self.transaction():  # another process may be at it too: what is left to do is known only inside
-            for step in range(self.schema_version(), SCHEMA_VERSION):
-                for statement in _MIGRATIONS[step].split(";"):
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {step + 1}")
-
-    def schema_version(self) -> int:
-        """The schema version recorded in the file."""
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-
-    def close(self) -> None:
-        self._connection.close()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            reason = str(error)
-            if "readonly" in reason:
-                raise StorageFull(f"{self._path}: cannot be written to ({error})") from error
-            if "full" in reason or "disk I/O" in reason:
-                raise StorageFull(
-                    f"{self._path}: the disk refused a write ({error}). Free some space and run the same command "
-                    "again; what was committed is safe"
-                ) from error
-            if "locked" in reason:
-                raise GalleryBusy(
-                    f"{self._path}: another program is using the catalogue ({error}); wait until it has finished"
-                ) from error
-            if "unable to open" in reason:
-                raise GalleryError(
-                    f"{self._path}: {error}; is it yours to read, and its folder to write in?"
-                ) from error
-            raise GalleryDamaged(f"{self._path}: {error}. Run: patchwise verify") from error
-        except sqlite3.DatabaseError as error:
-            raise GalleryDamaged(
-                f"{self._path}: not a usable catalogue ({error}). Restore it from a backup, or delete the gallery "
-                "and index again"
-            ) from error
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing: commits on success, rolls back on any exception."""
-        with self._lock, self._explained():
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Several reads of one and the same state."""
-        with self._lock, self._explained():
-            if self._connection.in_transaction:
-                yield
-                return
-            self._connection.execute("BEGIN")
-            try:
-                yield
-            finally:
-                self._connection.execute("COMMIT")
-
-    def _all(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
-        with self._lock, self._explained():
-            return self._connection.execute(sql, parameters).fetchall()
-
-    def _run(self, sql: str, parameters: Sequence[object] = ()) -> int:
-        with self._lock, self._explained():
-            return self._connection.execute(sql, parameters).rowcount
-
-    def tidy(self) -> None:
-        """Move what was committed into the main file, as far as no reader still needs the log beside it."""
-        with self._lock, self._explained():
-            self._connection.execute("PRAGMA busy_timeout = 0")  # a reader at work is no reason to wait
-            try:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                self._connection.execute(f"PRAGMA busy_timeout = {1000 * _PATIENCE}")
+class Catalogue(Database):
+    """What is asked of the catalogue and written to it; opens and fails as `Database` does."""
 
     # Reading
 
@@ -225,26 +70,32 @@ class Catalogue:
         """Pictures in storage order; without `live_only` also those that no file holds any more."""
         return [ContentRow(*row) for row in self._all(_contents(live_only))]
 
-    def live_columns(self) -> npt.NDArray[np.int64]:
-        """Live pictures in storage order: (pictures, 7) int64, the fields of `ContentRow`.
+    def columns(self, *, live_only: bool = True) -> npt.NDArray[np.int64]:
+        """The same as one table: (pictures, 7) int64, the fields of `ContentRow`.
 
         Millions of pictures take 56 bytes each here, and ten times that as objects.
         """
-        return self._columns(_contents(live_only=True), len(ContentRow._fields))
+        return self._columns(_contents(live_only), len(ContentRow._fields))
 
-    def _columns(self, sql: str, width: int) -> npt.NDArray[np.int64]:
+    def _columns(self, sql: str, width: int, parameters: Sequence[object] = ()) -> npt.NDArray[np.int64]:
         with self._lock, self._explained():
-            values = chain.from_iterable(self._connection.execute(sql))
+            values = chain.from_iterable(self._connection.execute(sql, parameters))
             return np.fromiter(values, dtype=np.int64).reshape(-1, width)
 
-    def paths_of(self, content_ids: Iterable[int]) -> list[tuple[str, int]]:
-        """(path, content id) of the files that hold these pictures."""
+    def paths_of(self, content_ids: Iterable[int], under: Iterable[str] | None = None) -> list[tuple[str, int]]:
+        """(path, content id) of the files that hold these pictures; with `under`, as in `known`, of those only."""
+        places = None if under is None else [_range(path) for path in under]
         found: list[tuple[str, int]] = []
         with self._lock, self._explained():
             for content in content_ids:
                 rows = self._connection.execute("SELECT path FROM file WHERE content = ?", (content,))
-                found.extend((os.fsdecode(path), content) for (path,) in rows)
+                found.extend((os.fsdecode(path), content) for (path,) in rows if places is None or _is_in(path, places))
         return found
+
+    def contents_under(self, under: str) -> npt.NDArray[np.int64]:
+        """Ids of the pictures that a path, or a file below it, holds: int64, in order of path, perhaps repeated."""
+        where, parameters = _under(under)
+        return self._columns(f"SELECT content FROM file {where}", 1, parameters)[:, 0]
 
     def content_of(self, path: str) -> int | None:
         """Id of the picture that a path holds."""
@@ -271,6 +122,12 @@ class Catalogue:
     def shards(self) -> dict[int, int]:
         """Committed rows of each shard."""
         return dict(self._all("SELECT id, rows FROM shard ORDER BY id"))
+
+    def codecs(self) -> dict[int, str]:
+        """Digest of the codec of each shard that holds codes; the others hold fp16 vectors."""
+        if self.schema_version() < _CODECS_SINCE:  # a gallery that may only be read
+            return {}
+        return dict(self._all("SELECT id, codec FROM shard WHERE codec IS NOT NULL ORDER BY id"))
 
     def counts(self) -> dict[str, int]:
         """Totals: files, failures, contents and regions, live and dead."""
@@ -318,9 +175,9 @@ class Catalogue:
         for table in ("file", "failure"):
             self._run(f"DELETE FROM {table} WHERE path = ?", (os.fsencode(path),))
 
-    def put_shard(self, shard: int, rows: int) -> None:
-        """Set the committed rows of a shard."""
-        self._run("INSERT OR REPLACE INTO shard VALUES (?,?)", (shard, rows))
+    def put_shard(self, shard: int, rows: int, codec: str | None = None) -> None:
+        """Set the committed rows of a shard, and the digest of its codec where it holds codes."""
+        self._run("INSERT OR REPLACE INTO shard VALUES (?,?,?)", (shard, rows, codec))
 
     def drop_shards_except(self, keep: Iterable[int]) -> None:
         """Forget every shard but these."""
@@ -330,6 +187,12 @@ class Catalogue:
     def move_content(self, content: int, shard: int, first: int) -> None:
         """Point a picture at the new place of its vectors."""
         self._run("UPDATE content SET shard = ?, first = ? WHERE id = ?", (shard, first, content))
+
+    def put_checksums(self, checksums: Iterable[tuple[int, int]]) -> None:
+        """Replace checksums, given as (content id, checksum)."""
+        with self._lock, self._explained():
+            sql = "UPDATE content SET crc = ? WHERE id = ?"
+            self._connection.executemany(sql, ((crc, content) for content, crc in checksums))
 
     def drop_dead_contents(self) -> int:
         """Forget pictures that no file holds; returns how many."""
@@ -352,7 +215,15 @@ def _contents(live_only: bool) -> str:
 def _under(path: str | None) -> tuple[str, tuple[bytes, ...]]:
     if path is None:
         return "", ()
+    return "WHERE path = ? OR (path >= ? AND path < ?)", _range(path)
+
+
+def _range(path: str) -> tuple[bytes, bytes, bytes]:
+    """A path, the least of all paths below it, and the first one after those."""
     key = os.fsencode(path)
     below = key.rstrip(os.sep.encode()) + os.sep.encode()
-    # The byte after the separator ends the range of everything below.
-    return "WHERE path = ? OR (path >= ? AND path < ?)", (key, below, below[:-1] + bytes([below[-1] + 1]))
+    return key, below, below[:-1] + bytes([below[-1] + 1])
+
+
+def _is_in(path: bytes, places: Iterable[tuple[bytes, bytes, bytes]]) -> bool:
+    return any(path == key or first <= path < end for key, first, end in places)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from patchwise.codecs import Codec
 from patchwise.regions import Regions
 from patchwise.regions.base import REGION_DTYPE
 from patchwise.store.catalogue import Catalogue
-from patchwise.store.shards import Shards
+from patchwise.store.shards import REGIONS, Shards
 
 __all__ = ["Snapshot"]
+
+_FOLDERS_REMEMBERED = 8
 
 
 class Snapshot:
@@ -21,21 +26,27 @@ class Snapshot:
     def __init__(self, catalogue: Catalogue, shards: Shards) -> None:
         with catalogue.reading():
             self.version = catalogue.data_version()
-            columns = catalogue.live_columns()
-            committed = catalogue.shards()
-            shards.check(committed)
+            columns = catalogue.columns()
+            committed, self._codecs = catalogue.shards(), catalogue.codecs()
+            shards.check(committed, self._codecs)
             # Mapped now, so that a compaction that deletes the files later does not concern this reader.
-            self._vectors = {shard: shards.vectors(shard, rows) for shard, rows in committed.items() if rows}
+            self._vectors = {
+                shard: shards.vectors(shard, rows, self._codecs.get(shard)) for shard, rows in committed.items() if rows
+            }
             self._regions = {
-                shard: np.memmap(shards.path(shard, ".regions"), dtype=REGION_DTYPE, mode="r", shape=(rows,))
+                shard: np.memmap(shards.path(shard, REGIONS), dtype=REGION_DTYPE, mode="r", shape=(rows,))
                 for shard, rows in committed.items()
                 if rows
             }
         self._catalogue = catalogue
         self.dimension = shards.dimension
-        self._ids, self._widths, self._heights, self._shard, self._first, self._rows = columns.T[:6]
+        self._committed = {shard: rows for shard, rows in committed.items() if rows}
+        self._ids, self._widths, self._heights, self._shard, self._first, self._rows = (
+            np.ascontiguousarray(column) for column in columns.T[:6]
+        )
         self._by_id = np.argsort(self._ids)
         self.starts = np.concatenate([[0], np.cumsum(self._rows)]).astype(np.int64)
+        self._under: dict[tuple[str, ...], npt.NDArray[np.bool_]] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -45,12 +56,44 @@ class Snapshot:
         """Number of live regions."""
         return int(self.starts[-1])
 
+    @property
+    def shards(self) -> Mapping[int, int]:
+        """Rows of each shard, live or dead."""
+        return MappingProxyType(self._committed)
+
+    def codec_digest(self, shard: int) -> str | None:
+        """Digest of the codec of a shard that holds codes; None where it holds fp16 vectors."""
+        return self._codecs.get(shard)
+
+    def codec(self, shard: int) -> Codec | None:
+        """The codec of a shard that holds codes."""
+        return self._vectors[shard].codec
+
+    def codes(self, shard: int) -> npt.NDArray[np.uint8]:
+        """The codes of a shard, memory-mapped: (rows, code_bytes) uint8.
+
+        Raises:
+            ValueError: it holds fp16 vectors.
+        """
+        if self._vectors[shard].codec is None:
+            raise ValueError(f"shard {shard} holds fp16 vectors, no codes")
+        return cast("npt.NDArray[np.uint8]", self._vectors[shard].stored)
+
+    @property
+    def places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Where each picture's rows begin: (pictures,) shards, and (pictures,) rows within them."""
+        return self._shard, self._first
+
+    def shard_vectors(self, shard: int, first: int, end: int) -> npt.NDArray[np.float16]:
+        """Rows `first` to `end` of a shard, live or dead: (rows, dimension) fp16."""
+        return self._vectors[shard][first:end]
+
     def size(self, index: int) -> tuple[int, int]:
         """Upright (width, height) of picture `index`."""
         return int(self._widths[index]), int(self._heights[index])
 
     def vectors(self, index: int) -> npt.NDArray[np.float16]:
-        """Stored vectors of picture `index`: (regions, dimension) fp16."""
+        """Stored vectors of picture `index`, decoded where only codes are kept: (regions, dimension) fp16."""
         first, rows = int(self._first[index]), int(self._rows[index])
         return self._vectors[int(self._shard[index])][first : first + rows]
 
@@ -59,47 +102,110 @@ class Snapshot:
         first, rows = int(self._first[index]), int(self._rows[index])
         return Regions(np.array(self._regions[int(self._shard[index])][first : first + rows]))
 
-    def paths(self, indices: Sequence[int]) -> list[tuple[str, int]]:
-        """(path, picture) of every file that holds one of these pictures."""
+    def gather(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+        """Vectors of live rows in any order, as `starts` counts them: (N,) int64 to (N, dimension) fp16.
+
+        Raises:
+            IndexError: a number is not that of a live row.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        vectors = np.empty((len(rows), self.dimension), dtype="<f2")
+        if not len(rows):
+            return vectors
+        order = np.argsort(rows)  # shard by shard, and forward in each
+        ordered = rows[order]
+        if ordered[0] < 0 or ordered[-1] >= self.rows:
+            raise IndexError(f"live rows are 0 to {self.rows - 1}, not {ordered[0]} to {ordered[-1]}")
+        pictures = np.searchsorted(self.starts, ordered, side="right") - 1
+        places = self._first[pictures] + (ordered - self.starts[pictures])
+        shards = self._shard[pictures]
+        ends = np.append(np.flatnonzero(np.diff(shards)) + 1, len(rows))
+        begin = 0
+        for end in ends.tolist():
+            vectors[order[begin:end]] = self._vectors[int(shards[begin])][places[begin:end]]
+            begin = end
+        return vectors
+
+    def live_rows(self, shard: int, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Whose some rows of a shard are: their pictures, and their numbers among all live rows.
+
+        (N,) int64 numbers within the shard, to two (N,) int64; -1 in both where a row is dead.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        begin, end = np.searchsorted(self._shard, [shard, shard + 1]).tolist()
+        if begin == end:
+            return np.full(len(rows), -1, dtype=np.int64), np.full(len(rows), -1, dtype=np.int64)
+        pictures = np.searchsorted(self._first[begin:end], rows, side="right") + (begin - 1)
+        dead = pictures < begin
+        pictures[dead] = begin
+        offsets = rows - self._first[pictures]
+        live = self.starts[pictures] + offsets
+        dead |= offsets >= self._rows[pictures]
+        pictures[dead] = live[dead] = -1
+        return pictures, live
+
+    def paths(self, indices: Sequence[int], under: Sequence[str] | None = None) -> list[tuple[str, int]]:
+        """(path, picture) of every file that holds one of these pictures.
+
+        With `under`, only of those that are one of these absolute paths or lie below one.
+        """
         ids = [int(self._ids[index]) for index in indices]
         index_of = dict(zip(ids, indices, strict=True))
-        return [(path, index_of[content]) for path, content in self._catalogue.paths_of(ids)]
+        return [(path, index_of[content]) for path, content in self._catalogue.paths_of(ids, under)]
+
+    def pictures_under(self, paths: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Which pictures are held by a file that is one of these absolute paths or lies below one: (pictures,) bool."""
+        key = tuple(paths)
+        if key not in self._under:
+            allowed = np.zeros(len(self), dtype=np.bool_)
+            for path in key:
+                place = self._places(self._catalogue.contents_under(path))
+                allowed[place[place >= 0]] = True
+            allowed.flags.writeable = False
+            if len(self._under) >= _FOLDERS_REMEMBERED:
+                self._under.clear()
+            self._under[key] = allowed
+        return self._under[key]
+
+    def _places(self, contents: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Pictures with these ids: (N,) int64 to (N,) int64, -1 where none is live in this snapshot."""
+        if not len(self):
+            return np.full(len(contents), -1, dtype=np.int64)
+        place = np.searchsorted(self._ids, contents, sorter=self._by_id)
+        pictures = self._by_id[np.minimum(place, len(self) - 1)]
+        return np.where(self._ids[pictures] == contents, pictures, -1)
 
     def files_per_picture(self) -> npt.NDArray[np.int64]:
         """How many files hold each picture: (pictures,) int64."""
         contents, files = self._catalogue.files_per_content().T
         counts = np.zeros(len(self), dtype=np.int64)
-        place = np.searchsorted(contents, self._ids)
-        known = place < len(contents)
-        known[known] = contents[place[known]] == self._ids[known]
-        counts[known] = files[place[known]]
+        place = self._places(contents)
+        counts[place[place >= 0]] = files[place >= 0]
         return counts
 
     def index_of_path(self, path: str) -> int | None:
         """The picture that a path holds, if it is live in this snapshot."""
         content = self._catalogue.content_of(path)
-        if content is None or len(self) == 0:
+        if content is None:
             return None
-        place = min(int(np.searchsorted(self._ids, content, sorter=self._by_id)), len(self) - 1)
-        index = int(self._by_id[place])
-        return index if int(self._ids[index]) == content else None
+        index = int(self._places(np.array([content]))[0])
+        return index if index >= 0 else None
 
     def runs(self, max_rows: int) -> Iterator[tuple[int, int, npt.NDArray[np.float16]]]:
-        """Live vectors as (first picture, one past the last, mapped rows), whole pictures, in order.
+        """Live vectors as (first picture, one past the last, rows), whole pictures, in order.
 
-        A run holds at most `max_rows` rows, or one picture where that alone has more.
+        A run holds at most `max_rows` rows, or one picture where that alone has more. fp16 rows are mapped, and let go
+        of when the next run is asked for: a pass over all of them needs memory for one run only.
         """
-        index = 0
-        while index < len(self):
-            end = index + 1
-            while (
-                end < len(self)
-                and self._shard[end] == self._shard[index]
-                and self._first[end] == self._first[end - 1] + self._rows[end - 1]
-                and self.starts[end + 1] - self.starts[index] <= max_rows
-            ):
-                end += 1
-            first = int(self._first[index])
-            rows = int(self.starts[end] - self.starts[index])
-            yield index, end, self._vectors[int(self._shard[index])][first : first + rows]
-            index = end
+        starts, index = self.starts, 0
+        behind_another = (self._shard[1:] == self._shard[:-1]) & (self._first[1:] == self._first[:-1] + self._rows[:-1])
+        for stretch_end in np.append(np.flatnonzero(~behind_another) + 1, len(self)).tolist():
+            while index < stretch_end:
+                end = int(np.searchsorted(starts, starts[index] + max_rows, side="right")) - 1
+                end = min(max(end, index + 1), stretch_end)
+                first = int(self._first[index])
+                last = first + int(starts[end] - starts[index])
+                vectors = self._vectors[int(self._shard[index])]
+                yield index, end, vectors[first:last]
+                vectors.release(first, last)
+                index = end

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from patchwise.codecs import Codec
 from patchwise.errors import (
     GalleryBusy,
     GalleryDamaged,
@@ -19,8 +20,11 @@ from patchwise.errors import (
     StorageFull,
 )
 from patchwise.store.catalogue import CATALOGUE, Catalogue
+from patchwise.store.codes import COMPRESSED, forget_codes
+from patchwise.store.conversion import keep_only_codes
+from patchwise.store.files import total_size
 from patchwise.store.manifest import MANIFEST, Manifest
-from patchwise.store.shards import VECTORS, Shards, total_size
+from patchwise.store.shards import VECTORS, Shards
 from patchwise.store.snapshot import Snapshot
 from patchwise.store.verify import VerifyReport, verify
 from patchwise.store.writer import Writer
@@ -37,6 +41,7 @@ _OWN_NAMES = {
     CATALOGUE + "-shm",
     CATALOGUE + "-journal",
     VECTORS,
+    COMPRESSED,
     _LOCK,
     _WRITER,
 }
@@ -123,9 +128,38 @@ class Store:
             GalleryDamaged: a shard is missing or cut short, so that nothing may be appended.
         """
         with _exclusive(self.folder):
-            self.shards.check(self.catalogue.shards())
+            self.shards.check(self.catalogue.shards(), self.catalogue.codecs())
             yield Writer(self.catalogue, self.shards)
             self.catalogue.tidy()
+
+    def keep_only_codes(self, codec: Codec, progress: Callable[[int, int], None] | None = None) -> None:
+        """Replace the fp16 vectors by their codes, shard by shard; what is added later is kept as codes too.
+
+        From then on every reader gets the decoded vectors. Readers at work go on with what they have. Killed anywhere,
+        nothing is lost, and the next call goes on. A gallery that holds nothing stays as it is.
+
+        Args:
+            codec: turns vectors into codes.
+            progress: called with how many rows are done, and how many there were to do.
+
+        Raises:
+            GalleryBusy: another process is writing.
+            GalleryDamaged: vectors are not as they were written; nothing of theirs was replaced.
+            GalleryMismatch: vectors of another dimension, or already kept as codes of another codec.
+            StorageFull: the disk refused; what was replaced before is safe, and the rest is as it was.
+        """
+        with self.writer():
+            keep_only_codes(self.catalogue, self.shards, codec, progress)
+
+    def kept_codec(self) -> Codec | None:
+        """The codec whose codes are kept instead of vectors, at least in some shards.
+
+        Raises:
+            GalleryDamaged: its file is missing or altered.
+        """
+        for digest in self.catalogue.codecs().values():
+            return self.shards.codecs.load(digest)
+        return None
 
     def bytes_on_disk(self) -> int:
         """Size of everything in the gallery's directory."""
@@ -168,14 +202,12 @@ class Store:
         in_use: dict[int, int] = {}
         for content in self.catalogue.contents(live_only=False):
             in_use[content.shard] = max(in_use.get(content.shard, 0), content.first + content.rows)
-        committed = self.catalogue.shards()
-        keep = [
-            shard for shard, rows in committed.items() if in_use.get(shard) or not self.shards.problems(shard, rows)
-        ]
-        for shard, rows in committed.items():
-            if shard in in_use and self.shards.problems(shard, rows):
-                self.catalogue.put_shard(shard, in_use[shard])
-        self.catalogue.drop_shards_except(keep)
+        committed, codecs = self.catalogue.shards(), self.catalogue.codecs()
+        broken = {shard for shard, rows in committed.items() if self.shards.problems(shard, rows, codecs.get(shard))}
+        forget_codes(self.folder, broken)  # other rows will take the place of those that are lost
+        for shard in broken & in_use.keys():
+            self.catalogue.put_shard(shard, in_use[shard], codecs.get(shard))
+        self.catalogue.drop_shards_except(shard for shard in committed if in_use.get(shard) or shard not in broken)
 
 
 @contextmanager
@@ -216,5 +248,4 @@ def _is_half_made(folder: Path) -> bool:
         return False
     if any(entry.name not in _OWN_NAMES for entry in folder.iterdir()):
         return False
-    vectors = folder / VECTORS
-    return not (vectors.is_dir() and any(vectors.iterdir()))
+    return not any(any(place.iterdir()) for place in (folder / VECTORS, folder / COMPRESSED) if place.is_dir())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from patchwise.boxes import clip_xyxy
+from patchwise.errors import GalleryDamaged
 from patchwise.store.catalogue import Catalogue, ContentRow
 from patchwise.store.shards import Shards, checksum
 
@@ -39,24 +40,29 @@ def verify(
     with catalogue.reading():
         counts = catalogue.counts()
         contents = catalogue.contents(live_only=False)
-        committed = catalogue.shards()
+        committed, codecs = catalogue.shards(), catalogue.codecs()
         report.problems += [f"catalogue: {line}" for line in catalogue.integrity_problems()]
     report.images, report.distinct_images = counts["images"], counts["distinct_images"]
+    lost = {digest for digest in set(codecs.values()) if shards.codecs.complaint(digest, afresh=True) is not None}
+    complaints: dict[str, None] = {}  # each once: shards share a codec
     for shard, rows in committed.items():
-        problems = shards.problems(shard, rows)
-        if problems and shard in catalogue.shards():  # otherwise it was compacted away meanwhile
-            report.problems += [f"{path}: {complaint}" for path, complaint in problems]
+        problems = shards.problems(shard, rows, codecs.get(shard))
+        # Otherwise it was compacted away or became codes meanwhile.
+        if problems and shard in catalogue.shards() and catalogue.codecs().get(shard) == codecs.get(shard):
+            complaints |= dict.fromkeys(f"{path}: {complaint}" for path, complaint in problems)
+    report.problems += complaints
     damaged: list[int] = []
     end_of: dict[int, int] = {}
     for done, content in enumerate(contents, start=1):
-        complaint = _complaint(content, committed, shards)
+        complaint = _complaint(content, committed, codecs, lost, shards)
         while complaint is not None and (now := catalogue.content(content.id)) != content:
             # Another process compacted or forgot it meanwhile: what counts is where it lies now.
             if now is None:
                 complaint = None
                 break
-            content, committed = now, catalogue.shards()
-            complaint = _complaint(content, committed, shards)
+            with catalogue.reading():
+                content, committed, codecs = now, catalogue.shards(), catalogue.codecs()
+            complaint = _complaint(content, committed, codecs, lost, shards)
         if complaint is None and content.first < end_of.get(content.shard, 0):
             complaint = "overlaps the rows of another picture"
         end_of[content.shard] = content.first + content.rows
@@ -71,15 +77,20 @@ def verify(
     return report, damaged
 
 
-def _complaint(content: ContentRow, committed: dict[int, int], shards: Shards) -> str | None:
+def _complaint(
+    content: ContentRow, committed: Mapping[int, int], codecs: Mapping[int, str], lost: Set[str], shards: Shards
+) -> str | None:
     if content.first + content.rows > committed.get(content.shard, 0):
         return "its vectors lie beyond the end of their shard"
+    codec = codecs.get(content.shard)
+    if codec in lost:
+        return "its codes cannot be read without their codec"
     try:
-        vectors = shards.read(content.shard, content.first, content.rows)
+        stored = shards.stored(content.shard, content.first, content.rows, codec)
         regions = shards.regions(content.shard, content.first, content.rows)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, GalleryDamaged) as error:
         return f"its vectors cannot be read ({error})"
-    if len(vectors) != content.rows or checksum(vectors, regions.table) != content.crc:
+    if len(stored) != content.rows or checksum(stored, regions.table) != content.crc:
         return "its vectors are not as they were written"
     if not np.array_equal(clip_xyxy(regions.boxes, (content.width, content.height)), regions.boxes):
         return "a region lies outside the image"

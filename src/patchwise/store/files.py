@@ -1,0 +1,82 @@
+"""Files of a gallery: forced to disk, measured, mapped; and what the disk refuses said in words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.errors import StorageFull
+
+__all__ = ["HOW_TO_MEND", "MappedRows", "force_folder", "total_size", "writing"]
+
+HOW_TO_MEND = (
+    "Restore the file from a backup, or run `patchwise verify --repair`, which forgets the images whose vectors "
+    "are lost so that the next `patchwise index` encodes them again"
+)
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+_NO_FOLDERS = {errno.EINVAL, errno.ENOTSUP}  # said by file systems on which folders cannot be forced
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses while a file is written into `StorageFull`."""
+    try:
+        yield
+    except OSError as error:
+        what = "Free some space" if error.errno in _NO_SPACE else "Mend that"
+        raise StorageFull(
+            f"{path}: the disk refused a write ({error.strerror or error}). {what} and run the same "
+            "command again; what was committed is safe"
+        ) from error
+
+
+def force_folder(folder: Path) -> None:
+    """Make sure that files just made or renamed in a folder are found there after a power cut (not on Windows)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def total_size(paths: Iterable[Path]) -> int:
+    """Size of all files among these; one that another process has just deleted counts nothing."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
+
+
+class MappedRows:
+    """The first rows of a file, memory-mapped read-only: `array` is (rows, columns)."""
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike, rows: int, columns: int) -> None:
+        kind = np.dtype(dtype)
+        self._row_bytes = columns * kind.itemsize
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), rows * self._row_bytes, access=mmap.ACCESS_READ)
+        self.array: npt.NDArray[np.generic] = np.frombuffer(self._map, dtype=kind).reshape(rows, columns)
+
+    def release(self, first: int, end: int) -> None:
+        """Let go of the memory that rows `first` to `end` take; whoever reads them again gets them from the file."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            start = first * self._row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+            length = end * self._row_bytes // mmap.PAGESIZE * mmap.PAGESIZE - start  # what follows is still needed
+            if length > 0:
+                self._map.madvise(mmap.MADV_DONTNEED, start, length)
