@@ -13,6 +13,7 @@ from patchwise.encoders import (
     Encoder,
     Projected,
     Whitening,
+    activation_source,
     builtin,
     encoder_families,
     encoder_record,
@@ -162,3 +163,25 @@ def test_missing_whitening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         load_encoder("builtin")
     with pytest.raises(EncoderError, match=r"whitening_prior.npz"):
         load_backbone("builtin")
+
+
+def test_activations_are_what_vectors_are_divided_by(pixels: np.ndarray) -> None:
+    """The same network, taken apart with the onnx package: the length of its pooled last feature map."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = onnx.load(builtin._NETWORK)
+    network.graph.output.append(onnx.helper.make_tensor_value_info("head.gem", onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(network.SerializeToString())
+    pooled = session.run(["head.gem"], {"pixels": pixels})[0]
+    source = activation_source(load_encoder("builtin"))
+    assert source is not None
+    found = source.activations(pixels)
+    assert found.shape == (19,) and found.dtype == np.float32
+    np.testing.assert_allclose(found, np.linalg.norm(pooled, axis=1), rtol=1e-4)
+    assert source.activations(pixels[:0]).shape == (0,)
+
+
+def test_a_plain_region_excites_least(encoder: Encoder, pixels: np.ndarray) -> None:
+    backbone = builtin.BuiltinBackbone()
+    plain = np.full((1, 224, 224, 3), 128, dtype=np.uint8)
+    assert backbone.activations(plain)[0] < backbone.activations(pixels).min()

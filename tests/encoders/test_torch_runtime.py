@@ -49,6 +49,17 @@ def test_pixels_are_normalised_as_the_model_says_and_vectors_have_unit_length() 
     assert found.encode(white).dtype == np.float32
 
 
+def test_activations_are_lengths_before_vectors_are_scaled() -> None:
+    white = np.full((1, 4, 4, 3), 255, dtype=np.uint8)
+    found = encoder()
+    np.testing.assert_allclose(found.activations(white), [np.sqrt(11)], rtol=1e-6)  # of (1, 3, 1), as above
+    found.batch_size = 4
+    alone = [found.activations(pictures(9)[place : place + 1])[0] for place in range(9)]
+    np.testing.assert_allclose(found.activations(pictures(9)), alone, rtol=1e-6)
+    assert found.activations(pictures(9)).dtype == np.float32
+    assert found.activations(pictures(0)).shape == (0,)
+
+
 def test_no_region_gives_no_vector() -> None:
     assert encoder().encode(pictures(0)).shape == (0, 3)
 

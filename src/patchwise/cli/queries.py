@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import shlex
@@ -10,9 +9,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from patchwise.errors import BoxError, ImageUnreadable, UsageError
+from patchwise.errors import ImageUnreadable, UsageError
 
 if TYPE_CHECKING:
     from patchwise.boxes import Box
@@ -82,50 +81,10 @@ def _weights(text: str | None, parts: Sequence[QueryPart], signs: Sequence[float
 
 
 def read_queries(file: Path) -> Iterator[list[QueryPart]]:
-    """Queries from a CSV file, or from standard input where it is `-`: a picture, a text, or both in each row.
+    """Queries from a CSV file, or from standard input where it is `-`; see `patchwise.indexing.query_files`."""
+    from patchwise.indexing.query_files import read_queries as read
 
-    Raises:
-        UsageError: the file cannot be read, or a row makes no sense.
-    """
-    try:
-        how: dict[str, Any] = {"newline": "", "encoding": "utf-8-sig"}  # with or without a byte order mark
-        stream = os.fdopen(sys.stdin.fileno(), closefd=False, **how) if str(file) == "-" else file.open(**how)
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
-    with stream:
-        try:
-            rows = csv.DictReader(stream)
-            if not {"path", "text"} & set(rows.fieldnames or []):
-                raise UsageError(
-                    f"{file}: the first line must name the columns path,x0,y0,x1,y1 (the last four may be left out), "
-                    "or text, or all of them"
-                )
-            for number, row in enumerate(rows, start=2):
-                try:
-                    yield _parts_of_row(row)
-                except BoxError as error:
-                    raise BoxError(f"{file}, line {number}: {error}") from error
-                except UsageError as error:
-                    raise UsageError(f"{file}, line {number}: {error}") from error
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(f"{file}: not a CSV file in UTF-8 ({error})") from error
-
-
-def _parts_of_row(row: dict[str, str | None]) -> list[QueryPart]:
-    from patchwise.boxes import parse_box
-    from patchwise.indexing import QueryPart
-
-    path, text = row.get("path") or "", (row.get("text") or "").strip()
-    edges = [(row.get(name) or "").strip() for name in ("x0", "y0", "x1", "y1")]
-    weight = (row.get("text_weight") or "").strip()
-    if not path and (any(edges) or not text):
-        raise UsageError("path is empty" if text else "path is empty, and there is no text")
-    if weight and not (path and text):
-        raise UsageError("text_weight is for a text beside a picture")
-    parts = [QueryPart(path, box=parse_box(",".join(edges)) if any(edges) else None)] if path else []
-    if text:
-        parts.append(QueryPart(text=text, weight=_number(weight) if weight else 1.0))
-    return parts
+    return read(file)
 
 
 def _number(word: str) -> float:

@@ -1,10 +1,10 @@
 """What a region looks like: frozen backbones behind one protocol, and linear maps of their vectors."""
 
-from patchwise.encoders.base import DenseEncoder, Encoder, TextEncoder, encoder_record
+from patchwise.encoders.base import ActivationEncoder, DenseEncoder, Encoder, TextEncoder, encoder_record
 from patchwise.encoders.known import KnownEncoder
 from patchwise.encoders.linear import LinearAdaptation
 from patchwise.encoders.overview import FamilyState, KnownState, list_families, list_known
-from patchwise.encoders.projection import Projected, Projection, projected
+from patchwise.encoders.projection import Projected, Projection, activation_source, projected
 from patchwise.encoders.registry import (
     canonical_id,
     encoder_families,
@@ -17,6 +17,7 @@ from patchwise.encoders.whitening import Whitening
 from patchwise.encoders.whitening_prior import WhiteningPrior
 
 __all__ = [
+    "ActivationEncoder",
     "DenseEncoder",
     "Encoder",
     "EncoderOptions",
@@ -30,6 +31,7 @@ __all__ = [
     "TextEncoder",
     "Whitening",
     "WhiteningPrior",
+    "activation_source",
     "canonical_id",
     "encoder_families",
     "encoder_record",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from patchwise.images import Fit
 
-__all__ = ["DenseEncoder", "Encoder", "TextEncoder", "encoder_record"]
+__all__ = ["ActivationEncoder", "DenseEncoder", "Encoder", "TextEncoder", "encoder_record"]
 
 
 class Encoder(Protocol):
@@ -62,6 +62,15 @@ class TextEncoder(Encoder, Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Encode N texts to (N, dimension) float32 of unit length."""
+        ...
+
+
+@runtime_checkable
+class ActivationEncoder(Encoder, Protocol):
+    """An encoder that tells how strongly a region excites its network, which vectors of unit length do not."""
+
+    def activations(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Length of the features of (N, input_size, input_size, 3) uint8 RGB before they are scaled: (N,) float32."""
         ...
 
 

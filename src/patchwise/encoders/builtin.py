@@ -25,6 +25,7 @@ __all__ = ["BuiltinBackbone", "load", "shipped_prior", "shipped_whitening"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _NETWORK = _WEIGHTS / "efficientnet_lite0.onnx"
+_ACTIVATION = "head.length"  # in that file: the length of the pooled last feature map, before it is made 1
 
 
 class BuiltinBackbone:
@@ -44,6 +45,10 @@ class BuiltinBackbone:
         return single_threaded_session(_NETWORK)
 
     @cached_property
+    def _activation_session(self) -> onnxruntime.InferenceSession:
+        return single_threaded_session(_NETWORK, output=_ACTIVATION)
+
+    @cached_property
     def dimension(self) -> int:
         return int(self._session.get_outputs()[0].shape[1])
 
@@ -59,6 +64,16 @@ class BuiltinBackbone:
             return np.empty((0, self.dimension), dtype=np.float32)
         session = self._session
         return self._in_slices(lambda part: session.run(None, {"pixels": part})[0], pixels)
+
+    def activations(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Length of the last feature map, pooled to its generalised mean (power 3): (N,) float32.
+
+        High where many channels find something somewhere in the region; low on plain surfaces.
+        """
+        if not len(pixels):
+            return np.empty(0, dtype=np.float32)
+        session = self._activation_session
+        return self._in_slices(lambda part: session.run([_ACTIVATION], {"pixels": part})[0].ravel(), pixels)
 
 
 def load(spec: EncoderSpec) -> Shipped:

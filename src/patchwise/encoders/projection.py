@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from patchwise.encoders.base import DenseEncoder, Encoder
+from patchwise.encoders.base import ActivationEncoder, DenseEncoder, Encoder
 from patchwise.images import Fit
 
-__all__ = ["Projected", "Projection", "projected"]
+__all__ = ["Projected", "Projection", "activation_source", "projected"]
 
 
 class Projection(Protocol):
@@ -100,3 +100,10 @@ def projected(backbone: Encoder, projection: Projection) -> Projected:
     if isinstance(backbone, DenseEncoder):
         return _ProjectedDense(backbone, projection)
     return Projected(backbone, projection)
+
+
+def activation_source(encoder: Encoder) -> ActivationEncoder | None:
+    """Who knows the activations of an encoder, if anybody: itself, or the backbone whose vectors it maps."""
+    while isinstance(encoder, Projected):
+        encoder = encoder.backbone
+    return encoder if isinstance(encoder, ActivationEncoder) else None

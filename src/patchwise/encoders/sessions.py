@@ -16,7 +16,7 @@ from patchwise.errors import EncoderError
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["InSlices", "open_session", "reason", "single_threaded_session"]
+__all__ = ["InSlices", "open_session", "reason", "single_threaded_session", "with_output"]
 
 # Regions per network call on a processor: activations then stay in its cache. Against 32, a convolutional network is
 # twice as fast, a vision transformer gains a fifth (benchmarks/onnx_threads.py).
@@ -43,14 +43,16 @@ class InSlices:
         return np.concatenate(list(self._pool.map(function, slices)))
 
 
-def single_threaded_session(path: Path, advice: str = "reinstall patchwise") -> onnxruntime.InferenceSession:
-    """Load a network that runs on the thread that calls it.
+def single_threaded_session(
+    path: Path, advice: str = "reinstall patchwise", *, output: str | None = None
+) -> onnxruntime.InferenceSession:
+    """Load a network that runs on the thread that calls it; `output` names an inner value that it shall give as well.
 
     Raises:
         EncoderError: the file is missing or damaged; the message ends with `advice`.
     """
     try:
-        return _session(path, [_CPU])
+        return _session(path if output is None else with_output(path.read_bytes(), output), [_CPU])
     except Exception as error:  # onnxruntime raises its own undocumented classes
         raise EncoderError(f"{path}: onnxruntime cannot load it ({reason(error)}); {advice}") from error
 
@@ -82,6 +84,21 @@ def open_session(path: Path, device: str, advice: str) -> tuple[onnxruntime.Infe
     return single_threaded_session(path, advice), False
 
 
+def with_output(network: bytes, name: str) -> bytes:
+    """An ONNX file that gives one of its inner values as well, last of its outputs.
+
+    Protocol buffers that follow one another are read as one message (protobuf, "last one wins", where repeated fields
+    are joined), so that an output is added by writing it behind the file: ModelProto.graph (field 7) with
+    GraphProto.output (12) with ValueInfoProto.name (1).
+    """
+    added = name.encode()
+    for field in (1, 12, 7):
+        if len(added) > 127:
+            raise ValueError(f"{name!r}: too long a name")
+        added = bytes([field << 3 | 2, len(added)]) + added
+    return network + added
+
+
 def reason(error: Exception) -> str:
     """What onnxruntime says is wrong, on one line, without the codes in front of it."""
     return " ".join(str(error).split(" : ", 3)[-1].split())
@@ -103,7 +120,7 @@ def _accelerator(device: str) -> tuple[str, dict[str, str]] | None:
     return name, {"device_id": number} if number else {}
 
 
-def _session(path: Path, providers: list[Any]) -> onnxruntime.InferenceSession:
+def _session(source: Path | bytes, providers: list[Any]) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -111,7 +128,8 @@ def _session(path: Path, providers: list[Any]) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised as well
     # Without enable_fallback=0 onnxruntime prints on stdout when a device cannot be used.
-    return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers, enable_fallback=0)
+    network = source if isinstance(source, bytes) else str(source)
+    return onnxruntime.InferenceSession(network, sess_options=options, providers=providers, enable_fallback=0)
 
 
 def _available_cores() -> int:

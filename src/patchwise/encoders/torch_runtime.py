@@ -95,6 +95,30 @@ class TorchEncoder:
         )
         return np.concatenate(vectors)
 
+    def activations(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Length of the network's vectors before they are scaled to 1: (N,) float32.
+
+        What it says depends on the network. For convolutional ones, and for projections (CLIP), it is the strength of
+        what was found. Where the vector is a token behind a layer norm (DINOv2, DINOv3, ViT), the norm has levelled
+        it: what is left is how much of it lies on the channels that the norm's weights favour. Nothing says that this
+        is information, and in some vision transformers the longest patch tokens lie on empty background (Darcet et
+        al., "Vision transformers need registers", ICLR 2024).
+        """
+        if not len(pixels):
+            return np.empty(0, dtype=np.float32)
+        lengths, self.batch_size = self._in_batches(
+            lambda part: self._lengths(pixels[part]), len(pixels), self.batch_size
+        )
+        return np.concatenate(lengths)
+
+    def _lengths(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode():
+            vectors = self._network.features(self.normalised(pixels))
+            lengths: npt.NDArray[np.float32] = vectors.float().norm(dim=-1).cpu().numpy()
+            return lengths
+
     def _fitting(self, side: int) -> int:
         """How many pictures of side x side pixels the network takes at once."""
         if self.device.type != "cuda":
