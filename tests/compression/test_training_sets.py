@@ -254,7 +254,7 @@ def test_salient_when_no_file_is_left(half_red: tuple[Path, Gallery]) -> None:
     folder, gallery = half_red
     shutil.rmtree(folder)
     snapshot, _ = gallery.current()
-    with pytest.raises(GalleryError, match="none of the gallery's pictures is where it was.*random, distinct or whole"):
+    with pytest.raises(GalleryError, match=r"none of the gallery's pictures is where it was.*random, distinct or whole"):
         training_vectors("salient", snapshot, count=5, encoder=LoudEncoder)
 
 
@@ -328,7 +328,7 @@ def test_queries_that_cannot_be_used(half_red: tuple[Path, Gallery], tmp_path: P
         training_vectors(f"queries:{tmp_path / 'none.csv'}", snapshot, count=2, encoder=FakeEncoder)
     text = tmp_path / "text.csv"
     text.write_text("text\na red mug\n")
-    with pytest.raises(UsageError, match="no picture to learn from that can be used$"):
+    with pytest.raises(UsageError, match=r"no picture to learn from that can be used$"):
         training_vectors(f"queries:{text}", snapshot, count=2, encoder=FakeEncoder)
 
 
