@@ -90,9 +90,11 @@ class Candidates(NamedTuple):
 class Searcher(Protocol):
     """Finds the pictures of a snapshot that may rank among the best for each query."""
 
-    def top(self, queries: npt.NDArray[np.float32], k: int) -> list[Candidates]:
+    def top(
+        self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None = None
+    ) -> list[Candidates]:
         """For each of (Q, dimension) unit queries at least its k best pictures, by each one's best region.
 
-        Ties at the k-th place are all included.
+        Ties at the k-th place are all included. `allowed` says which pictures may be found: (pictures,) bool.
         """
         ...

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.search.base import Candidates
+from patchwise.search.rescoring import row_scores
 from patchwise.store import Snapshot
 
-__all__ = ["ExactSearcher"]
+__all__ = ["ROUNDING", "ExactSearcher"]
 
 _BLOCK_ROWS = 65_536
 _PRODUCTS = 2 * 2**20  # cosines of regions with queries computed at once: few enough to stay in a cache
 _WAITING_SCORES = 32 * 2**20  # cosines of pictures with queries gathered before the best are picked
 # Two float32 sums of the same products, in another order, differ by less than this for unit vectors.
-_ROUNDING = 1e-5
+ROUNDING = 1e-5
 
 
 class ExactSearcher:
@@ -39,14 +40,18 @@ class ExactSearcher:
             for first, end, vectors in snapshot.runs(_BLOCK_ROWS):
                 self._matrix[snapshot.starts[first] : snapshot.starts[end]] = vectors
 
-    def top(self, queries: npt.NDArray[np.float32], k: int) -> list[Candidates]:
+    def top(
+        self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None = None
+    ) -> list[Candidates]:
         """The k best pictures of each query and every picture that ties with the last of them.
 
         One pass over the vectors answers all queries; beyond the vectors it takes memory for about k pictures per
-        query, however many pictures there are.
+        query, however many pictures there are. `allowed` says which pictures may be found: (pictures,) bool.
         """
         if len(queries) == 0:
             return []
+        if allowed is not None:
+            return self._top_of(queries, k, np.flatnonzero(allowed))
         if len(self._snapshot) <= k:
             everything = np.arange(len(self._snapshot), dtype=np.int64)
             return [Candidates(everything, row) for row in self.scores(queries)]
@@ -59,6 +64,28 @@ class ExactSearcher:
             if (seen - merged) * len(queries) >= _WAITING_SCORES or seen == len(self._snapshot):
                 _keep_best(kept, merged, waiting, k)
                 merged, waiting = seen, []
+        return kept
+
+    def _top_of(self, queries: npt.NDArray[np.float32], k: int, pictures: npt.NDArray[np.int64]) -> list[Candidates]:
+        """The same among some pictures, of which only these are looked at."""
+        starts = self._snapshot.starts
+        counts = starts[pictures + 1] - starts[pictures]
+        ends = np.cumsum(counts)
+        scores = np.empty((len(queries), len(pictures)), dtype=np.float32)
+        first = 0
+        while first < len(pictures):
+            before = int(ends[first] - counts[first])
+            end = max(int(np.searchsorted(ends, before + _BLOCK_ROWS, side="right")), first + 1)
+            local = ends[first:end] - counts[first:end] - before
+            rows = np.repeat(starts[pictures[first:end]] - local, counts[first:end])
+            rows += np.arange(len(rows))
+            for query, row in zip(queries, scores, strict=True):
+                row[first:end] = np.maximum.reduceat(row_scores(self._snapshot, rows, query), local)
+            first = end
+        kept = []
+        for row in scores:
+            best = row >= np.partition(row, -k)[-k] - ROUNDING if len(row) > k else np.ones(len(row), dtype=np.bool_)
+            kept.append(Candidates(pictures[best], row[best]))
         return kept
 
     def scores(self, queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -121,7 +148,7 @@ def _keep_best(
         pictures = np.concatenate([held_pictures, entering + first])
         scores = np.concatenate([held_scores, scores])
         if len(scores) > k:
-            best = scores >= np.partition(scores, -k)[-k] - _ROUNDING
+            best = scores >= np.partition(scores, -k)[-k] - ROUNDING
             pictures, scores = pictures[best], scores[best]
         kept[query] = Candidates(pictures, scores)
 

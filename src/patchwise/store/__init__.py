@@ -1,6 +1,7 @@
 """What we remember: the catalogue of images (SQLite), the vector shards, the manifest, and their upkeep."""
 
 from patchwise.store.catalogue import FileRow
+from patchwise.store.codes import Codes, CodesRecord, forget_codes
 from patchwise.store.info import GalleryInfo, gallery_info
 from patchwise.store.manifest import Manifest
 from patchwise.store.snapshot import Snapshot
@@ -9,6 +10,8 @@ from patchwise.store.verify import VerifyReport
 from patchwise.store.writer import Encoded, Writer
 
 __all__ = [
+    "Codes",
+    "CodesRecord",
     "Encoded",
     "FileRow",
     "GalleryInfo",
@@ -17,5 +20,6 @@ __all__ = [
     "Store",
     "VerifyReport",
     "Writer",
+    "forget_codes",
     "gallery_info",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from patchwise.errors import GalleryDamaged, GalleryMismatch
@@ -19,13 +19,17 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """`encoder` is the record of `patchwise.encoders.encoder_record`; `whitening` is "shipped" or "gallery"."""
+    """`encoder` is the record of `patchwise.encoders.encoder_record`; `whitening` is "shipped" or "gallery".
+
+    `compression` is what the gallery was asked to be compressed with, empty where it never was.
+    """
 
     encoder: Mapping[str, str | int]
     regions: str
     whitening: str
     created: str
     patchwise: str
+    compression: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dimension(self) -> int:
@@ -71,6 +75,7 @@ class Manifest:
                 str(content["whitening"]),
                 str(content["created"]),
                 str(content["patchwise"]),
+                {str(key): str(value) for key, value in content.get("compression", {}).items()},
             )
         except PermissionError:
             raise

@@ -57,8 +57,15 @@ class VectorRows:
         self.release = mapped.release
 
     def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
-        """Vectors of a range of rows, or of rows in any order: (N, dimension) fp16."""
+        """Vectors of a range of rows, or of chosen ones: (N, dimension) fp16."""
         return _decoded(self.stored[rows], self.codec)
+
+    def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[np.float16]) -> None:
+        """The same for chosen rows, which exist, into an array that is there."""
+        if self.codec is None:
+            np.take(self.stored, rows, axis=0, out=out, mode="clip")  # any other mode copies once more
+        else:
+            out[:] = self[rows]
 
 
 def _decoded(stored: StoredRows, codec: Codec | None) -> npt.NDArray[np.float16]:

@@ -13,6 +13,7 @@ from patchwise.codecs import Codec
 from patchwise.regions import Regions
 from patchwise.regions.base import REGION_DTYPE
 from patchwise.store.catalogue import Catalogue
+from patchwise.store.owners import Owners
 from patchwise.store.shards import REGIONS, Shards
 
 __all__ = ["Snapshot"]
@@ -46,6 +47,7 @@ class Snapshot:
         )
         self._by_id = np.argsort(self._ids)
         self.starts = np.concatenate([[0], np.cumsum(self._rows)]).astype(np.int64)
+        self._owners: dict[int, Owners] = {}
         self._under: dict[tuple[str, ...], npt.NDArray[np.bool_]] = {}
 
     def __len__(self) -> int:
@@ -88,6 +90,10 @@ class Snapshot:
         """Rows `first` to `end` of a shard, live or dead: (rows, dimension) fp16."""
         return self._vectors[shard][first:end]
 
+    def release(self, shard: int, first: int, end: int) -> None:
+        """Let go of the memory that mapped rows of a shard take; whoever reads them again gets them from the file."""
+        self._vectors[shard].release(first, end)
+
     def size(self, index: int) -> tuple[int, int]:
         """Upright (width, height) of picture `index`."""
         return int(self._widths[index]), int(self._heights[index])
@@ -112,7 +118,8 @@ class Snapshot:
         vectors = np.empty((len(rows), self.dimension), dtype="<f2")
         if not len(rows):
             return vectors
-        order = np.argsort(rows)  # shard by shard, and forward in each
+        forward = bool((rows[1:] >= rows[:-1]).all())
+        order = np.arange(len(rows)) if forward else np.argsort(rows)  # shard by shard, and forward in each
         ordered = rows[order]
         if ordered[0] < 0 or ordered[-1] >= self.rows:
             raise IndexError(f"live rows are 0 to {self.rows - 1}, not {ordered[0]} to {ordered[-1]}")
@@ -122,25 +129,35 @@ class Snapshot:
         ends = np.append(np.flatnonzero(np.diff(shards)) + 1, len(rows))
         begin = 0
         for end in ends.tolist():
-            vectors[order[begin:end]] = self._vectors[int(shards[begin])][places[begin:end]]
+            self._vectors[int(shards[begin])].take(places[begin:end], vectors[begin:end])
             begin = end
-        return vectors
+        if forward:
+            return vectors
+        unordered = np.empty_like(vectors)
+        unordered[order] = vectors
+        return unordered
 
     def live_rows(self, shard: int, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Whose some rows of a shard are: their pictures, and their numbers among all live rows.
 
         (N,) int64 numbers within the shard, to two (N,) int64; -1 in both where a row is dead.
+
+        Raises:
+            IndexError: a number is not that of a row of the shard.
         """
         rows = np.asarray(rows, dtype=np.int64)
+        committed = self._committed[shard]
+        if len(rows) and not 0 <= rows.min() <= rows.max() < committed:
+            raise IndexError(f"rows of shard {shard} are 0 to {committed - 1}, not {rows.min()} to {rows.max()}")
         begin, end = np.searchsorted(self._shard, [shard, shard + 1]).tolist()
         if begin == end:
             return np.full(len(rows), -1, dtype=np.int64), np.full(len(rows), -1, dtype=np.int64)
-        pictures = np.searchsorted(self._first[begin:end], rows, side="right") + (begin - 1)
-        dead = pictures < begin
-        pictures[dead] = begin
+        if shard not in self._owners:
+            self._owners[shard] = Owners(self._first[begin:end], committed)
+        pictures = self._owners[shard](rows) + begin
         offsets = rows - self._first[pictures]
         live = self.starts[pictures] + offsets
-        dead |= offsets >= self._rows[pictures]
+        dead = (pictures < begin) | (offsets >= self._rows[pictures])
         pictures[dead] = live[dead] = -1
         return pictures, live
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -150,6 +151,11 @@ class Store:
         """
         with self.writer():
             keep_only_codes(self.catalogue, self.shards, codec, progress)
+
+    def remember_compression(self, asked: Mapping[str, str]) -> None:
+        """Note in the manifest what the gallery is to be compressed with; the caller is the writer."""
+        self.manifest = replace(self.manifest, compression=dict(asked))
+        self.manifest.write(self.folder)
 
     def kept_codec(self) -> Codec | None:
         """The codec whose codes are kept instead of vectors, at least in some shards.

@@ -1,0 +1,143 @@
+"""Codes kept in step with their gallery: after additions, compaction, loss or damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from patchwise.compression.calibrate import DEFAULT_RECALL, HeldOut, calibrate, held_out, measured_recall
+from patchwise.compression.write import write_codes
+from patchwise.search import CodeIndex, CompressedSearcher, Margins
+from patchwise.store import Codes, Snapshot, Store, forget_codes
+
+__all__ = ["CodesDamaged", "codes_searcher", "keep_up", "measured", "sampled_queries"]
+
+_QUERIES = 128
+_GROWN = 1.25  # times as many regions as were measured with: time to measure again
+_DROP = 0.01  # below the default recall: the codebooks fit what was added badly
+_DEARER = 2.0  # times as many regions to score as when the codes were made: the same
+
+Progress = Callable[[str, int, int], None]
+
+
+class CodesDamaged(Exception):
+    """Codes of a shard are not as they were written; `shard` is its number."""
+
+    def __init__(self, shard: int) -> None:
+        super().__init__(f"codes of shard {shard}")
+        self.shard = shard
+
+
+def codes_searcher(store: Store, snapshot: Snapshot) -> CompressedSearcher | None:
+    """A searcher over the codes of a gallery; None where there are none that can be used.
+
+    Rows that have no codes yet get theirs in memory.
+
+    Raises:
+        CodesDamaged: a shard's codes are not as they were written.
+    """
+    codes = Codes.open(store.folder, store.manifest.dimension)
+    if codes is None:
+        return None
+    try:
+        margins = Margins.from_json(codes.record.calibration["margins"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return CompressedSearcher(snapshot, code_index(snapshot, codes), margins)
+
+
+def code_index(snapshot: Snapshot, codes: Codes) -> CodeIndex:
+    """The codes of a snapshot in memory.
+
+    Raises:
+        CodesDamaged: a shard's codes are not as they were written.
+    """
+
+    def source(shard: int) -> Any:
+        if snapshot.codec_digest(shard) == codes.codec.digest:
+            return snapshot.codes(shard)
+        found = codes.read(shard)
+        if found is None:
+            raise CodesDamaged(shard)
+        return found[: snapshot.shards[shard]]
+
+    return CodeIndex(snapshot, codes.codec, source)
+
+
+def keep_up(store: Store, progress: Progress = lambda _what, _done, _total: None, damaged: int | None = None) -> bool:
+    """Encode what was added, drop what is gone, and measure again where much was added; the caller holds the lock.
+
+    Returns False where there are no codes that can be used: they have to be made anew. `damaged` is a shard whose codes
+    are written again.
+
+    Raises:
+        StorageFull: the disk refused; the codes that are there stay usable.
+    """
+    codes = Codes.open(store.folder, store.manifest.dimension)
+    if codes is None:
+        return False
+    if damaged is not None:
+        forget_codes(store.folder, [damaged])
+    snapshot = store.snapshot()
+    write_codes(snapshot, codes, lambda done, total: progress("encoding", done, total))
+    before = codes.record.calibration
+    if not before or snapshot.rows > _GROWN * before.get("regions", 0):
+        try:
+            index = code_index(snapshot, codes)
+        except CodesDamaged as damage:
+            return keep_up(store, progress, damage.shard)
+        codes.record_as(replace(codes.record, calibration=_measured_again(snapshot, index, before, progress)))
+    return True
+
+
+def sampled_queries(
+    snapshot: Snapshot, pictures: np.ndarray[Any, np.dtype[np.int64]], seed: int, progress: Progress
+) -> HeldOut:
+    """A region at random of each of some pictures as queries, with their exact answers among all other pictures."""
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.choice(pictures, min(_QUERIES, len(pictures)), replace=False))
+    counts = snapshot.starts[chosen + 1] - snapshot.starts[chosen]
+    rows = snapshot.starts[chosen] + generator.integers(counts)
+    vectors = snapshot.gather(rows).astype(np.float32)
+    progress("measuring", 0, 3)
+    return held_out(snapshot, vectors, chosen, lambda: progress("measuring", 1, 3))
+
+
+def measured(snapshot: Snapshot, index: CodeIndex, queries: HeldOut, progress: Progress) -> dict[str, Any]:
+    """The calibration of codes as their record keeps it."""
+    margins = calibrate(snapshot, index, queries)
+    progress("measuring", 2, 3)
+    searcher = CompressedSearcher(snapshot, index, margins, recall=DEFAULT_RECALL)
+    recall = {str(k): share for k, share in measured_recall(searcher, queries).items()}
+    progress("measuring", 3, 3)
+    return {"margins": margins.as_json(), "recall": recall, "queries": len(queries.vectors), "regions": snapshot.rows}
+
+
+def _measured_again(snapshot: Snapshot, index: CodeIndex, before: Any, progress: Progress) -> dict[str, Any]:
+    """Recall with the margins as they were, then margins that hold it again, and what to advise."""
+    if len(snapshot) < 2:
+        return dict(before)
+    queries = sampled_queries(snapshot, np.arange(len(snapshot)), snapshot.rows, progress)
+    now = measured(snapshot, index, queries, progress)
+    if not before:
+        return now
+    old = Margins.from_json(before["margins"])
+    as_it_was = measured_recall(CompressedSearcher(snapshot, index, old, recall=DEFAULT_RECALL), queries)
+    first = before.get("first_regions", before["margins"]["regions"])
+    dearer = max(new / dict(first)[k] for k, new in now["margins"]["regions"] if k in dict(first))
+    advice = None
+    if min(as_it_was.values()) < DEFAULT_RECALL - _DROP or dearer > _DEARER:
+        advice = (
+            f"The codebooks fit what was added less well (recall {min(as_it_was.values()):.3f} before margins were "
+            f"widened, {dearer:.1f} times the work): learn them anew with patchwise compress"
+        )
+    return {
+        **now,
+        "recall": {str(k): share for k, share in as_it_was.items()},
+        "recall_now": now["recall"],
+        "first_regions": first,
+        "advice": advice,
+    }

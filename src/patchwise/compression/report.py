@@ -1,0 +1,96 @@
+"""What compression did, and what is known of it later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from patchwise.codecs import Codec
+from patchwise.compression.calibrate import DEFAULT_RECALL
+from patchwise.store import Codes, Store
+
+__all__ = ["CompressionInfo", "CompressionReport", "compression_info"]
+
+
+@dataclass(frozen=True)
+class CompressionInfo:
+    """The codes of a gallery, and what was measured with them.
+
+    Args:
+        codec: name of the codec.
+        codes_only: whether the vectors themselves are gone.
+        bytes_per_region: of one code.
+        bytes_per_image: of the codes of an image, on average.
+        codes_bytes: on disk, beside the vectors or instead of them.
+        memory_bytes: held by a search for codes.
+        trained_on: the training set, and how many vectors of it there were.
+        training_vectors: how many vectors codebooks were learned from.
+        recall: share of the exact top k found again by queries held out from training, for each k, when the codes were
+            made and after the last larger addition.
+        recall_now: the same as they are now searched; more than `recall` where margins were widened since.
+        margin: how far below the k-th best score the search of codes looks, at the default recall.
+        given_up: codes only: measured before the vectors went, with the same queries: `map` is the mean average
+            precision with which codes rank the exact top 10, `overlap` the share of it among theirs, `same_region` how
+            often the winning region is the same.
+        advice: what had better be done, if anything.
+    """
+
+    codec: str
+    codes_only: bool
+    bytes_per_region: int
+    bytes_per_image: float
+    codes_bytes: int
+    memory_bytes: int
+    trained_on: str
+    training_vectors: int
+    recall: dict[int, float]
+    recall_now: dict[int, float]
+    margin: float
+    given_up: dict[str, float]
+    advice: str | None
+
+
+@dataclass(frozen=True)
+class CompressionReport:
+    """What a compression made, and how long that took; `notes` are sentences for the person."""
+
+    info: CompressionInfo
+    images: int
+    regions: int
+    training_seconds: float
+    encoding_seconds: float
+    measuring_seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def compression_info(store: Store) -> CompressionInfo | None:
+    """What is known of a gallery's codes; None where it has none."""
+    codes, kept = Codes.open(store.folder, store.manifest.dimension), store.kept_codec()
+    codec: Codec | None = kept or (codes.codec if codes is not None else None)
+    if codec is None:
+        return None
+    training = dict(codes.record.training) if codes is not None else {}
+    calibration = dict(codes.record.calibration) if codes is not None else {}
+    counts = store.catalogue.counts()
+    regions = counts["regions"] + counts["dead_regions"]
+    recall = _by_k(calibration.get("recall", {}))
+    now = _by_k(calibration.get("recall_now", {})) or recall
+    margins = dict(calibration["margins"]["margins"]) if calibration else {}
+    return CompressionInfo(
+        codec=codec.name,
+        codes_only=kept is not None,
+        bytes_per_region=codec.code_bytes,
+        bytes_per_image=codec.code_bytes * counts["regions"] / max(counts["images"], 1),
+        codes_bytes=codec.code_bytes * regions,
+        memory_bytes=codec.code_bytes * regions,
+        trained_on=str(training.get("set", "")),
+        training_vectors=int(training.get("vectors", 0)),
+        recall=recall,
+        recall_now=now,
+        margin=float(margins.get(DEFAULT_RECALL, 0.0)),
+        given_up={str(name): float(value) for name, value in dict(training.get("given_up", {})).items()},
+        advice=calibration.get("advice"),
+    )
+
+
+def _by_k(measured: dict[str, float]) -> dict[int, float]:
+    return {int(k): float(recall) for k, recall in measured.items()}

@@ -1,0 +1,164 @@
+"""Compressing a gallery: learn codebooks, write every region's code, and measure what a search of them finds."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.codecs import TRAINING_VECTORS, Codec, choose_codec, parse_codec, train_codec
+from patchwise.compression.calibrate import HeldOut
+from patchwise.compression.keep import Progress, code_index, measured, sampled_queries
+from patchwise.compression.report import CompressionReport, compression_info
+from patchwise.compression.training_sets import parse_training_set, training_vectors
+from patchwise.compression.write import write_codes
+from patchwise.encoders import Encoder
+from patchwise.errors import GalleryMismatch, UsageError
+from patchwise.search import CodeIndex
+from patchwise.search.ranking import region_scores
+from patchwise.store import Codes, Snapshot, Store
+
+__all__ = ["compress", "machine_memory"]
+
+_SEED = 0
+_HELD_OUT_SHARE = 0.1
+_HELD_OUT_MOST = 1_024
+_FEWEST_PICTURES = 2
+_GIVEN_UP_DEPTH = 10
+
+
+def compress(
+    store: Store,
+    codec: str = "auto",
+    train: str = "random",
+    *,
+    codes_only: bool = False,
+    encoder: Callable[[], Encoder] | None = None,
+    progress: Progress = lambda _what, _done, _total: None,
+) -> CompressionReport:
+    """Make the codes of a gallery, which every search uses from then on.
+
+    Args:
+        store: the gallery.
+        codec: `auto`, or a name that `patchwise.codecs.parse_codec` reads.
+        train: the training set of the codebooks, one of `TRAINING_SETS`.
+        codes_only: delete the vectors afterwards, and keep their codes alone.
+        encoder: gives the gallery's encoder, for the training sets that need it.
+        progress: told what is under way, how much of it is done, and how much there is.
+
+    Raises:
+        UsageError: no such codec or training set, or too few images.
+        GalleryMismatch: only codes of another codec are kept.
+        GalleryBusy, StorageFull: as for adding; what was there stays usable.
+    """
+    if codec != "auto":
+        parse_codec(codec)
+    chosen_set = parse_training_set(train)
+    notes: list[str] = []
+    with store.writer():
+        snapshot = store.snapshot()
+        if len(snapshot) < _FEWEST_PICTURES:
+            raise UsageError(f"{store.folder}: holds {len(snapshot)} images; index some before they are compressed")
+        began = time.perf_counter()
+        apart = _held_out_pictures(len(snapshot))
+        training: dict[str, Any] = {"asked": {"codec": codec, "train": train}, "set": train, "seed": _SEED}
+        codec_made = _kept(store, codec)
+        if codec_made is None:
+            name = codec if codec != "auto" else choose_codec(snapshot.dimension, snapshot.rows, machine_memory())
+            vectors = training_vectors(
+                chosen_set,
+                snapshot,
+                count=TRAINING_VECTORS,
+                seed=_SEED,
+                held_out=apart,
+                encoder=encoder,
+                progress=progress,
+                tell=notes.append,
+            )
+            progress("training", 0, 1)
+            codec_made = train_codec(name, vectors, seed=_SEED)
+            progress("training", 1, 1)
+            training["vectors"] = len(vectors)
+        trained = time.perf_counter()
+        codes = Codes.begin(store.folder, codec_made, training)
+        write_codes(snapshot, codes, lambda done, total: progress("encoding", done, total))
+        encoded = time.perf_counter()
+        index = code_index(snapshot, codes)
+        queries = sampled_queries(snapshot, np.flatnonzero(apart), _SEED, progress)
+        codes.record_as(replace(codes.record, calibration=measured(snapshot, index, queries, progress)))
+        if codes_only and store.kept_codec() is None:
+            training["given_up"] = _given_up(snapshot, index, queries)
+            codes.record_as(replace(codes.record, training=training))
+        codes.publish()
+        images, regions = len(snapshot), snapshot.rows
+        store.remember_compression({"codec": codec, "train": train})
+    if codes_only:
+        del snapshot, index
+        store.keep_only_codes(codec_made, lambda done, total: progress("dropping vectors", done, total))
+        with store.writer():  # the codes are the gallery's own now; those beside them are not needed any more
+            write_codes(store.snapshot(), codes, lambda done, total: progress("encoding", done, total))
+    ended = time.perf_counter()
+    info = compression_info(store)
+    if info is None:
+        raise GalleryMismatch(f"{store.folder}: changed while it was compressed; run the same command again")
+    return CompressionReport(info, images, regions, trained - began, encoded - trained, ended - encoded, tuple(notes))
+
+
+def machine_memory() -> int:
+    """Bytes of memory that the machine has in all."""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 8 * 2**30
+
+
+def _kept(store: Store, asked: str) -> Codec | None:
+    """The codec whose codes are all that the gallery has."""
+    kept = store.kept_codec()
+    if kept is not None and asked not in ("auto", kept.name):
+        raise GalleryMismatch(
+            f"{store.folder}: keeps only codes of {kept.name}; the vectors that {asked} would be learned from are "
+            "gone. Index into a new gallery for another codec"
+        )
+    return kept
+
+
+def _held_out_pictures(pictures: int) -> npt.NDArray[np.bool_]:
+    """(pictures,) bool: those that nothing is learned from, so that they can be queries."""
+    apart = np.zeros(pictures, dtype=np.bool_)
+    count = min(max(int(pictures * _HELD_OUT_SHARE), 1), _HELD_OUT_MOST)
+    apart[np.random.default_rng(_SEED).choice(pictures, count, replace=False)] = True
+    return apart
+
+
+def _given_up(snapshot: Snapshot, index: CodeIndex, queries: HeldOut) -> dict[str, float]:
+    """How the codes alone rank the exact top 10 of each query, and place its regions."""
+    codec = index.codec
+    precisions, overlaps, same = [], [], []
+    ranked = _ranked_by_codes(snapshot, codec, queries)
+    for query, best, own, order in zip(queries.vectors, queries.best, queries.own, ranked, strict=True):
+        true = best.pictures[:_GIVEN_UP_DEPTH]
+        order = order[order != own]
+        hits = np.isin(order, true)
+        places = np.flatnonzero(hits) + 1
+        precisions.append(float((np.arange(1, len(places) + 1) / places).sum() / len(true)))
+        overlaps.append(float(hits[: len(true)].mean()))
+        for picture in true.tolist():
+            vectors = snapshot.vectors(picture).astype(np.float32)
+            winner = int((codec.decode(codec.encode(vectors)) @ query).argmax())
+            same.append(winner == int(region_scores(snapshot, picture, query).argmax()))
+    return {"map": float(np.mean(precisions)), "overlap": float(np.mean(overlaps)), "same_region": float(np.mean(same))}
+
+
+def _ranked_by_codes(snapshot: Snapshot, codec: Codec, queries: HeldOut) -> list[npt.NDArray[np.intp]]:
+    """All pictures of the snapshot for each query, ranked by decoded vectors alone."""
+    scores = np.empty((len(queries.vectors), len(snapshot)), dtype=np.float32)
+    for first, end, vectors in snapshot.runs(65_536):
+        decoded = codec.decode(codec.encode(vectors.astype(np.float32)))
+        local = snapshot.starts[first:end] - snapshot.starts[first]
+        scores[:, first:end] = np.maximum.reduceat(decoded @ queries.vectors.T, local, axis=0).T
+    return [np.argsort(-row, kind="stable") for row in scores]

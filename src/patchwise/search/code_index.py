@@ -1,0 +1,133 @@
+"""Codes of a snapshot's shards in memory, ready to be scanned in segments by several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.codecs import Codec
+from patchwise.search.rescoring import in_threads
+from patchwise.store import Snapshot
+
+__all__ = ["CodeIndex", "CodeSource", "Nearest"]
+
+# Gives the codes of a shard, of its first rows or of all: (rows, code_bytes) uint8.
+CodeSource = Callable[[int], npt.NDArray[np.uint8]]
+
+_SEGMENT_ROWS = 131_072  # scanned by one thread in a fraction of a millisecond, so that all threads stay busy
+_LIST_SEGMENTS = 2  # inverted lists are cut up as little as can be: each part looks up the same lists
+_ENCODED_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The regions of a segment whose codes fit one query best, best first: (N,) code scores and rows of the shard.
+
+    `floor` is what every region left out stays at or below; minus infinity where none was.
+    """
+
+    scores: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.int64]
+    floor: float
+
+
+class CodeIndex:
+    """Every code of a snapshot, live or dead; rows that have none yet are encoded first.
+
+    Segment i holds rows `firsts[i]` to `firsts[i] + rows[i]` of shard `shards[i]`.
+    """
+
+    def __init__(self, snapshot: Snapshot, codec: Codec, codes: CodeSource) -> None:
+        self.codec = codec
+        size = _SEGMENT_ROWS if codec.lists == 0 else max(_SEGMENT_ROWS, -(-snapshot.rows // _LIST_SEGMENTS))
+        parts = [
+            (shard, first, min(first + size, count))
+            for shard, count in snapshot.shards.items()
+            for first in range(0, count, size)
+        ]
+        self.shards = np.array([shard for shard, _, _ in parts], dtype=np.int64)
+        self.firsts = np.array([first for _, first, _ in parts], dtype=np.int64)
+        self.rows = np.array([end - first for _, first, end in parts], dtype=np.int64)
+        held = dict(zip(snapshot.shards, in_threads(codes, snapshot.shards), strict=True))
+
+        def segment(part: tuple[int, int, int]) -> Any:
+            shard, first, end = part
+            known = held[shard][first:end]
+            missing = [
+                codec.encode(
+                    snapshot.shard_vectors(shard, start, min(start + _ENCODED_AT_ONCE, end)).astype(np.float32)
+                )
+                for start in range(first + len(known), end, _ENCODED_AT_ONCE)
+            ]
+            return codec.segment(np.concatenate([known, *missing]) if missing else known)
+
+        self._segments: Sequence[Any] = list(in_threads(segment, parts))
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def segments_of(self, shards: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Which segments hold some rows of shards: two (N,) int64 to one."""
+        # Segments are ordered by shard and row, so that both together are one rising number.
+        base = int(self.firsts.max(initial=0) + self.rows.max(initial=0)) + 1
+        found: npt.NDArray[np.int64] = (
+            np.searchsorted(self.shards * base + self.firsts, shards * base + rows, side="right") - 1
+        )
+        return found
+
+    def scan(
+        self,
+        queries: npt.NDArray[np.float32],
+        depths: npt.NDArray[np.int64],
+        lists: int = 0,
+    ) -> list[list[Nearest]]:
+        """The regions nearest to each of (Q, dimension) unit queries, segment by segment.
+
+        Args:
+            queries: what to look for.
+            depths: (segments,) how many regions of each; a segment with 0 is not looked at.
+            lists: how many inverted lists to look at, where the codec has them.
+
+        Returns:
+            For each query, one `Nearest` per segment.
+        """
+        transformed = self.codec.transformed(queries)
+
+        def look(number: int) -> list[Nearest]:
+            depth = int(min(depths[number], self.rows[number]))
+            if depth == 0:
+                nothing = np.empty(0, dtype=np.int64)
+                return [Nearest(nothing.astype(np.float32), nothing, -np.inf)] * len(transformed)
+            scores, rows = self._search(self._segments[number], transformed, depth, lists)
+            whole = depth == self.rows[number]
+            return [
+                _nearest(row_scores, found + self.firsts[number], found >= 0, whole)
+                for row_scores, found in zip(scores, rows, strict=True)
+            ]
+
+        per_segment = list(in_threads(look, range(len(self))))
+        return [list(of_query) for of_query in zip(*per_segment, strict=True)]
+
+    def _search(
+        self, segment: Any, queries: npt.NDArray[np.float32], depth: int, lists: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        if not self.codec.lists:
+            scores, rows = segment.search(queries, depth)
+        else:
+            import faiss
+
+            chosen = faiss.SearchParametersIVF(nprobe=min(lists or self.codec.lists, self.codec.lists))
+            scores, rows = segment.search(queries, depth, params=chosen)
+        return scores, rows
+
+
+def _nearest(
+    scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_], whole: bool
+) -> Nearest:
+    if not valid.all():  # inverted lists had no more
+        return Nearest(scores[valid], rows[valid], -np.inf)
+    return Nearest(scores, rows, -np.inf if whole else float(scores[-1]))
