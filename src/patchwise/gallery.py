@@ -9,6 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
+from patchwise.compression import (
+    DEFAULT_RECALL,
+    CompressionInfo,
+    CompressionReport,
+    compress,
+    compression_info,
+    keep_up,
+)
 from patchwise.encoders import Encoder, encoder_record, load_encoder
 from patchwise.errors import (
     EncoderError,
@@ -19,6 +27,7 @@ from patchwise.errors import (
     UsageError,
 )
 from patchwise.gallery_search import GallerySearch, QueryResult
+from patchwise.gallery_searchers import Searchers
 from patchwise.gallery_settings import agree, new_manifest
 from patchwise.images import DEFAULT_MAX_PIXELS, SQUARE
 from patchwise.indexing import (
@@ -32,7 +41,7 @@ from patchwise.indexing import (
     walk,
 )
 from patchwise.regions import RegionStrategy, parse_regions
-from patchwise.search import ExactSearcher, Searcher
+from patchwise.search import Searcher
 from patchwise.store import GalleryInfo, Snapshot, Store, VerifyReport, gallery_info
 
 __all__ = ["Gallery", "GalleryInfo", "QueryResult"]
@@ -56,7 +65,7 @@ class Gallery(GallerySearch):
         self._given_encoder = encoder
         self._checked_encoder: Encoder | None = None
         self._lock = threading.RLock()
-        self._searching: tuple[Snapshot, Searcher] | None = None
+        self._searchers: Searchers | None = None
 
     @classmethod
     def create(
@@ -146,7 +155,7 @@ class Gallery(GallerySearch):
 
     def close(self) -> None:
         """Close the files; the gallery cannot be used afterwards."""
-        self._searching = None
+        self._searchers = None
         self._store.close()
 
     def __enter__(self) -> Gallery:
@@ -249,9 +258,11 @@ class Gallery(GallerySearch):
     def _add(self, found: Walk, max_pixels: int, progress: Callable[[IndexProgress], None] | None) -> IndexReport:
         with self._store.writer() as writer:
             adopt_whitening(self._store, self.strategy, found, max_pixels=max_pixels, device=self._device)
-            return index_paths(
+            report = index_paths(
                 writer, lambda: self.encoder, self.strategy, found, max_pixels=max_pixels, progress=progress
             )
+            keep_up(self._store)
+            return report
 
     def remove(self, *paths: str | os.PathLike[str]) -> int:
         """Forget files and everything below folders, whether they still exist or not; returns how many images.
@@ -267,7 +278,43 @@ class Gallery(GallerySearch):
     def compact(self) -> int:
         """Free the space of removed and changed images; returns how many regions were dropped."""
         with self._store.writer() as writer:
-            return writer.compact()
+            dropped = writer.compact()
+            keep_up(self._store)
+            return dropped
+
+    def compress(
+        self,
+        codec: str = "auto",
+        train: str = "random",
+        *,
+        codes_only: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> CompressionReport:
+        """Write every region in few bytes as well, so that a search looks at these and scores only the best by vectors.
+
+        What is added later is compressed at once; images that are removed are never found.
+
+        Args:
+            codec: "auto" chooses by the size of the gallery and the memory of this machine; or "fastscan:BYTES",
+                "pq:BYTES", "opq:BYTES", "ivf:BYTES[:LISTS]", or a factory string of FAISS.
+            train: what codebooks are learned from: a key of `patchwise.compression.TRAINING_SETS`.
+            codes_only: delete the vectors themselves afterwards, for good; codes are searched as if they were vectors.
+            progress: told what is under way, how much of it is done, and how much there is.
+
+        Raises:
+            UsageError: no such codec or training set, or fewer than two images.
+            GalleryMismatch: only codes of another codec are kept.
+            GalleryBusy: another process is writing.
+            StorageFull: the disk refused; what was there stays usable.
+        """
+        return compress(
+            self._store,
+            codec,
+            train,
+            codes_only=codes_only,
+            encoder=lambda: self.encoder,
+            progress=progress or (lambda _what, _done, _total: None),
+        )
 
     def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check every stored byte; with `repair`, forget images whose vectors are lost so they are encoded again."""
@@ -277,11 +324,13 @@ class Gallery(GallerySearch):
         """Counts, sizes, and how the gallery was made."""
         return gallery_info(self._store)
 
-    def current(self) -> tuple[Snapshot, Searcher]:
-        """What is searched now, for those who rank by themselves: the live pictures, and what searches them."""
+    def compression(self) -> CompressionInfo | None:
+        """What is known of the gallery's codes; None where it has none."""
+        return compression_info(self._store)
+
+    def current(self, recall: float = DEFAULT_RECALL) -> tuple[Snapshot, Searcher]:
         with self._lock:
-            if self._searching is None or self._searching[0].version != self._store.catalogue.data_version():
-                self._searching = None  # freed before the next one is built
-                snapshot = self._store.snapshot()
-                self._searching = (snapshot, ExactSearcher(snapshot))
-            return self._searching
+            if self._searchers is None or not self._searchers.up_to_date():
+                self._searchers = None  # freed before the next ones are built
+                self._searchers = Searchers(self._store)
+            return self._searchers.snapshot, self._searchers.of(recall)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.boxes import Box
+from patchwise.compression import DEFAULT_RECALL
 from patchwise.encoders import Encoder
 from patchwise.errors import PatchwiseError, UsageError
 from patchwise.images import DEFAULT_MAX_PIXELS
@@ -61,8 +62,12 @@ class GallerySearch(ABC):
         """The encoder that the vectors were made with."""
 
     @abstractmethod
-    def current(self) -> tuple[Snapshot, Searcher]:
-        """What is searched now: the live pictures, and what searches them."""
+    def current(self, recall: float = DEFAULT_RECALL) -> tuple[Snapshot, Searcher]:
+        """What is searched now, for those who rank by themselves: the live pictures, and what searches them.
+
+        The searcher finds this share of the true best images where the gallery is compressed, and all of them where it
+        is not, or at a recall of 1.
+        """
 
     def search(
         self,
@@ -73,6 +78,9 @@ class GallerySearch(ABC):
         k: int = 20,
         offset: int = 0,
         min_score: float | None = None,
+        under: Sequence[str | os.PathLike[str]] = (),
+        recall: float = DEFAULT_RECALL,
+        exact: bool = False,
         fetch: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> list[Hit]:
@@ -86,6 +94,10 @@ class GallerySearch(ABC):
             k: how many hits at most.
             offset: leave out this many of the best.
             min_score: leave out hits below this cosine.
+            under: find only files that are one of these, or lie in one of these folders.
+            recall: the share of the true best images to be found where the gallery is compressed; scores, boxes and
+                order of what is found are always exact.
+            exact: look at every vector, as a recall of 1 does.
 
         Raises:
             ImageError, BoxError, UsageError: the query cannot be used.
@@ -93,7 +105,11 @@ class GallerySearch(ABC):
         """
         parts = query_parts(query, text=text, box=box)
         asked = encode_query(self.encoder, parts, fetch=fetch, max_pixels=max_pixels)
-        return next(self._answers([asked], k=k, offset=offset, min_score=min_score))
+        return next(
+            self._answers(
+                [asked], k=k, offset=offset, min_score=min_score, under=under, recall=1.0 if exact else recall
+            )
+        )
 
     def search_many(
         self,
@@ -102,6 +118,9 @@ class GallerySearch(ABC):
         k: int = 20,
         offset: int = 0,
         min_score: float | None = None,
+        under: Sequence[str | os.PathLike[str]] = (),
+        recall: float = DEFAULT_RECALL,
+        exact: bool = False,
         fetch: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Iterator[QueryResult]:
@@ -113,7 +132,9 @@ class GallerySearch(ABC):
         while group := list(islice(remaining, _QUERIES_AT_ONCE)):
             encoded = encode_queries(self.encoder, group, fetch=fetch, max_pixels=max_pixels)
             usable = [asked for asked in encoded if isinstance(asked, EncodedQuery)]
-            answers = self._answers(usable, k=k, offset=offset, min_score=min_score)
+            answers = self._answers(
+                usable, k=k, offset=offset, min_score=min_score, under=under, recall=1.0 if exact else recall
+            )
             for parts, asked in zip(group, encoded, strict=True):
                 if isinstance(asked, EncodedQuery):
                     yield QueryResult.of(parts, next(answers))
@@ -139,9 +160,13 @@ class GallerySearch(ABC):
         k: int = 20,
         offset: int = 0,
         min_score: float | None = None,
+        under: Sequence[str | os.PathLike[str]] = (),
+        recall: float = DEFAULT_RECALL,
+        exact: bool = False,
     ) -> Iterator[list[Hit]]:
         """Search with query vectors of this gallery's encoder: (Q, dimension) float32, unit length."""
-        return self._ranked(vectors, None, k=k, offset=offset, min_score=min_score)
+        aim = 1.0 if exact else recall
+        return self._ranked(vectors, None, k=k, offset=offset, min_score=min_score, under=under, recall=aim)
 
     def explain(
         self,
@@ -194,11 +219,26 @@ class GallerySearch(ABC):
         k: int,
         offset: int,
         min_score: float | None,
+        under: Sequence[str | os.PathLike[str]],
+        recall: float,
     ) -> Iterator[list[Hit]]:
         if k < 1 or offset < 0:
             raise UsageError(f"k must be at least 1 and offset at least 0, not {k} and {offset}")
-        snapshot, searcher = self.current()
-        return rank(snapshot, searcher, vectors, k=k, offset=offset, min_score=min_score, parts=parts)
+        snapshot, searcher = self.current(recall)
+        folders = [os.path.abspath(path) for path in under]
+        for folder in folders:
+            if not snapshot.pictures_under([folder]).any():
+                raise UsageError(f"{folder}: the gallery {self.path} holds no image from there")
+        return rank(
+            snapshot,
+            searcher,
+            vectors,
+            k=k,
+            offset=offset,
+            min_score=min_score,
+            parts=parts,
+            under=folders or None,
+        )
 
 
 def _as_box(box: Sequence[float] | None) -> Box | None:

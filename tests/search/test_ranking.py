@@ -27,7 +27,7 @@ class EveryPicture:
     def __init__(self, snapshot: Snapshot) -> None:
         self._pictures = np.arange(len(snapshot))[::-1]
 
-    def top(self, queries: np.ndarray, k: int) -> list[Candidates]:
+    def top(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> list[Candidates]:
         return [Candidates(self._pictures, np.zeros(len(self._pictures), np.float32)) for _ in queries]
 
 

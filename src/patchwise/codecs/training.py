@@ -93,10 +93,11 @@ def _seed(index: Any, seed: int) -> None:
 
     if isinstance(index, faiss.IndexPreTransform):
         index = faiss.downcast_index(index.index)
-    parameters = [quantiser.cp for quantiser in (getattr(index, "pq", None), index) if hasattr(quantiser, "cp")]
-    for clustering in parameters:
-        clustering.seed = seed + 1
-        clustering.min_points_per_centroid = 1
+    for quantiser in (index, getattr(index, "pq", None)):
+        clustering = getattr(quantiser, "cp", None)
+        if clustering is not None:
+            clustering.seed = seed + 1
+            clustering.min_points_per_centroid = 1
 
 
 def _train(index: Any, vectors: npt.NDArray[np.float32]) -> None:

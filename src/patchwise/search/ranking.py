@@ -24,16 +24,21 @@ def rank(
     offset: int = 0,
     min_score: float | None = None,
     parts: Sequence[npt.NDArray[np.float32] | None] | None = None,
+    under: Sequence[str] | None = None,
 ) -> Iterator[list[Hit]]:
     """Hits `offset` to `offset + k` for each of (Q, dimension) unit queries, in order.
 
     Scores fall; equal scores are ordered by path, equal regions of an image by region order. `parts` holds, for each
-    query that was made of several vectors, these (P, dimension): hits then say how well each of them fits.
+    query that was made of several vectors, these (P, dimension): hits then say how well each of them fits. `under` are
+    absolute paths: only files that are one of them or lie below one are found.
     """
+    allowed = None if under is None else snapshot.pictures_under(under)
     of_query = [None] * len(queries) if parts is None else parts
-    for query, own, candidates in zip(queries, of_query, searcher.top(queries, offset + k), strict=True):
+    for query, own, candidates in zip(queries, of_query, searcher.top(queries, offset + k, allowed), strict=True):
         scores = {int(index): region_scores(snapshot, int(index), query) for index in candidates.pictures}
-        order = sorted((-float(scores[index].max()), path, index) for path, index in snapshot.paths(list(scores)))
+        order = sorted(
+            (-float(scores[index].max()), path, index) for path, index in snapshot.paths(list(scores), under)
+        )
         kept = [(path, index) for negated, path, index in order if min_score is None or -negated >= min_score]
         yield [
             _hit(snapshot, path, index, scores[index], place, own)

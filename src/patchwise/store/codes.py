@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from patchwise.codecs import Codec, load_codec
 from patchwise.errors import GalleryDamaged
 from patchwise.store.files import force_folder, total_size, writing
 
-__all__ = ["COMPRESSED", "Codes", "CodesRecord", "forget_codes"]
+__all__ = ["COMPRESSED", "Codes", "CodesRecord", "codes_version", "forget_codes"]
 
 COMPRESSED = "compressed"
 _CURRENT, _RECORD, _CODEC = "current.json", "index.json", "codec.safetensors"
@@ -163,7 +163,14 @@ class Codes:
         return total_size(self.folder.iterdir()) if self.folder.is_dir() else 0
 
 
-def forget_codes(gallery: Path, shards: Iterator[int] | Mapping[int, Any] | list[int] | set[int]) -> None:
+def codes_version(gallery: Path) -> int:
+    """Changes whenever another generation of codes is put to use."""
+    with suppress(OSError):
+        return (gallery / COMPRESSED / _CURRENT).stat().st_mtime_ns
+    return 0
+
+
+def forget_codes(gallery: Path, shards: Iterable[int]) -> None:
     """Delete the codes of shards whose rows are about to change; to be called before they do."""
     root = gallery / COMPRESSED
     for shard in shards:
@@ -180,7 +187,7 @@ def _checksum(codes: npt.NDArray[np.uint8]) -> int:
     crc = 0
     step = max(_READ_BYTES // codes.shape[1], 1)
     for first in range(0, len(codes), step):
-        crc = zlib.crc32(memoryview(codes[first : first + step]), crc)
+        crc = zlib.crc32(codes[first : first + step].data, crc)
     return crc
 
 

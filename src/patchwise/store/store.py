@@ -157,6 +157,10 @@ class Store:
         self.manifest = replace(self.manifest, compression=dict(asked))
         self.manifest.write(self.folder)
 
+    def compression_wanted(self) -> Mapping[str, str]:
+        """What the gallery was last asked to be compressed with, by whichever process; empty where it never was."""
+        return Manifest.read(self.folder).compression
+
     def kept_codec(self) -> Codec | None:
         """The codec whose codes are kept instead of vectors, at least in some shards.
 

@@ -1,0 +1,68 @@
+"""What searches a gallery now: exactly, or by its codes where it has them."""
+
+from __future__ import annotations
+
+from patchwise.compression import CodesDamaged, codes_searcher, compress, keep_up
+from patchwise.errors import PatchwiseError, UsageError
+from patchwise.search import CompressedSearcher, ExactSearcher, Searcher
+from patchwise.store import Store, codes_version
+
+__all__ = ["Searchers"]
+
+
+class Searchers:
+    """The searchers of one snapshot, built when they are first asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._codes_version = codes_version(store.folder)
+        self.snapshot = store.snapshot()
+        self._exact: ExactSearcher | None = None
+        self._compressed: CompressedSearcher | None = None
+        self._looked_for_codes = False
+
+    def up_to_date(self) -> bool:
+        """Whether the gallery and its codes are still those that these look at."""
+        return (self.snapshot.version, self._codes_version) == (
+            self._store.catalogue.data_version(),
+            codes_version(self._store.folder),
+        )
+
+    def of(self, recall: float) -> Searcher:
+        """A searcher that finds this share of the true best images: by codes where there are any, and exact at 1.
+
+        Raises:
+            UsageError: no share.
+        """
+        if not 0 < recall <= 1:
+            raise UsageError(f"recall must be above 0 and at most 1, not {recall}")
+        if recall < 1 and (compressed := self._by_codes()) is not None:
+            return compressed.aiming_at(recall)
+        if self._exact is None:
+            self._exact = ExactSearcher(self.snapshot)
+        return self._exact
+
+    def _by_codes(self) -> CompressedSearcher | None:
+        if not self._looked_for_codes:
+            self._compressed = self._found_or_mended()
+            self._codes_version = codes_version(self._store.folder)
+            self._looked_for_codes = True
+        return self._compressed
+
+    def _found_or_mended(self) -> CompressedSearcher | None:
+        damaged = None
+        try:
+            found = codes_searcher(self._store, self.snapshot)
+            if found is not None or not self._store.compression_wanted():
+                return found
+        except CodesDamaged as damage:
+            damaged = damage.shard
+        try:
+            with self._store.writer():
+                mended = keep_up(self._store, damaged=damaged)
+            if not mended:
+                asked = self._store.compression_wanted()
+                compress(self._store, asked["codec"], asked["train"])
+            return codes_searcher(self._store, self.snapshot)
+        except (PatchwiseError, CodesDamaged):
+            return None  # somebody else is writing, or nothing may be written: exact search needs no codes
