@@ -254,7 +254,7 @@ def test_salient_when_no_file_is_left(half_red: tuple[Path, Gallery]) -> None:
     folder, gallery = half_red
     shutil.rmtree(folder)
     snapshot, _ = gallery.current()
-    with pytest.raises(GalleryError, match=r"none of the gallery's pictures is where it was.*random, distinct or whole"):
+    with pytest.raises(GalleryError, match=r"none of the gallery's pictures is where it was.*random, distinct"):
         training_vectors("salient", snapshot, count=5, encoder=LoudEncoder)
 
 
