@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from patchwise.codecs import Codec, train_codec
 from patchwise.regions import Pyramid, View
 from patchwise.store import Encoded, Manifest, Store
 
@@ -74,3 +75,15 @@ def contents() -> Callable[[Store], dict[str, tuple[bytes, bytes]]]:
         }
 
     return read
+
+
+@pytest.fixture(scope="session")
+def codec() -> Codec:
+    """8 bits per number: what is decoded differs from what was stored, but little."""
+    return train_codec("SQ8", np.concatenate([make_encoded("", seed, 3).vectors for seed in range(8)]))
+
+
+@pytest.fixture(scope="session")
+def coarse_codec() -> Codec:
+    """4 bytes for 16 numbers: another codec, which loses a lot."""
+    return train_codec("fastscan:4", np.concatenate([make_encoded("", seed, 3).vectors for seed in range(8)]))

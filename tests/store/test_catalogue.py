@@ -57,6 +57,34 @@ def test_an_older_catalogue_is_migrated_and_keeps_its_rows(tmp_path: Path, monke
         new.close()
 
 
+def as_schema_1(folder: Path) -> None:
+    """Make a catalogue what the first version of patchwise would have written."""
+    connection = sqlite3.connect(folder / CATALOGUE)
+    connection.execute("ALTER TABLE shard DROP COLUMN codec")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+
+
+def test_shards_of_the_first_schema_hold_vectors(tmp_path: Path, catalogue: Catalogue) -> None:
+    with catalogue.transaction():
+        catalogue.put_file("/a", 1, 2, put_content(catalogue, b"a"))
+    catalogue.close()
+    as_schema_1(tmp_path)
+    for _ in range(2):
+        opened = Catalogue(tmp_path)
+        assert opened.schema_version() == SCHEMA_VERSION == 2
+        assert opened.shards() == {1: 100} and opened.codecs() == {}
+        assert list(opened.known()) == ["/a"]
+        opened.close()
+    opened = Catalogue(tmp_path)
+    with opened.transaction():
+        opened.put_shard(2, 5, "digest")
+        opened.put_shard(1, 7)
+    assert opened.shards() == {1: 7, 2: 5} and opened.codecs() == {2: "digest"}
+    opened.close()
+
+
 def test_a_migration_that_fails_leaves_the_old_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Catalogue(tmp_path, create=True).close()
     monkeypatch.setattr(module, "_MIGRATIONS", (*module._MIGRATIONS, "CREATE TABLE half (id); NOT SQL AT ALL;"))
@@ -287,6 +315,28 @@ def test_a_statement_that_fails_rolls_everything_back(catalogue: Catalogue) -> N
         put_content(catalogue, b"x")
         put_content(catalogue, b"x")  # the same hash twice
     assert catalogue.contents(live_only=False) == []
+
+
+def test_a_durable_commit_is_forced_to_disk(catalogue: Catalogue) -> None:
+    normal, full = [(1,)], [(2,)]
+    assert catalogue._all("PRAGMA synchronous") == normal
+    with catalogue.transaction(durable=True):
+        assert catalogue._all("PRAGMA synchronous") == full
+        catalogue.put_shard(2, 7)
+    with pytest.raises(ValueError, match="stop"), catalogue.transaction(durable=True):
+        raise ValueError("stop")
+    assert catalogue._all("PRAGMA synchronous") == normal
+    assert catalogue.shards() == {1: 100, 2: 7}
+
+
+def test_checksums_are_replaced(catalogue: Catalogue) -> None:
+    with catalogue.transaction():
+        contents = [put_content(catalogue, bytes([number]), number) for number in range(3)]
+        catalogue.put_checksums((contents[number], 7 + number) for number in (2, 0))
+    assert [row.crc for row in catalogue.contents(live_only=False)] == [7, 0, 9]
+    columns = catalogue.columns(live_only=False)
+    assert columns[:, 0].tolist() == contents and columns[:, 6].tolist() == [7, 0, 9]
+    assert len(catalogue.columns()) == 0
 
 
 def test_the_data_version_changes_with_every_commit(tmp_path: Path, catalogue: Catalogue) -> None:

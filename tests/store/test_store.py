@@ -27,9 +27,11 @@ from patchwise.errors import (
 from patchwise.store import Encoded, Manifest, Snapshot, Store
 from patchwise.store import store as store_module
 from patchwise.store.catalogue import CATALOGUE
+from patchwise.store.database import SCHEMA_VERSION
 from patchwise.store.manifest import MANIFEST
 from patchwise.store.shards import VECTORS
 from store.conftest import make_encoded
+from store.test_catalogue import as_schema_1
 
 Contents = Callable[[Store], dict[str, tuple[bytes, bytes]]]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -88,7 +90,7 @@ def test_an_empty_folder_becomes_a_gallery(tmp_path: Path, manifest: Manifest) -
     Store(tmp_path).close()
 
 
-@pytest.mark.parametrize("what", ["gallery", "file", "folder", "pictures in vectors"])
+@pytest.mark.parametrize("what", ["gallery", "file", "folder", "pictures in vectors", "pictures in compressed"])
 def test_nothing_that_is_there_is_overwritten(
     tmp_path: Path, manifest: Manifest, encoded: Callable[..., Encoded], what: str
 ) -> None:
@@ -99,7 +101,7 @@ def test_nothing_that_is_there_is_overwritten(
     elif what == "file":
         folder.write_text("mine")
     else:
-        place = folder / VECTORS if what == "pictures in vectors" else folder
+        place = folder / what.removeprefix("pictures in ") if what.startswith("pictures in ") else folder
         place.mkdir(parents=True)
         (place / "mine.txt").write_text("mine")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -440,6 +442,36 @@ def test_a_reader_without_write_permission_sees_what_a_writer_has_committed(
     done = unprivileged("-c", code, filled.folder)
     filled.folder.chmod(0o755)
     assert (done.stdout, done.stderr) == ("7 True\n", "")
+
+
+@pytest.mark.parametrize("readonly", ["folder", "catalogue"])
+def test_a_gallery_of_the_first_schema_is_read_where_it_may_not_be_migrated(
+    filled: Store, contents: Contents, unprivileged: Run, readonly: str
+) -> None:
+    held = contents(filled)
+    filled.close()
+    as_schema_1(filled.folder)
+    places = [filled.folder, filled.folder / VECTORS] if readonly == "folder" else [filled.folder / CATALOGUE]
+    modes = {place: place.stat().st_mode for place in places}
+    for place in places:
+        place.chmod(0o555 if place.is_dir() else 0o444)
+    code = HOLD + (
+        "from patchwise.errors import StorageFull\n"
+        "snapshot = store.snapshot()\n"
+        "print(len(snapshot), snapshot.gather(__import__('numpy').arange(snapshot.rows)).tobytes().hex())\n"
+        "print(store.verify().problems, store.catalogue.schema_version(), store.kept_codec())\n"
+        "try:\n    with store.writer() as writer: writer.record(forgotten=['/p/1'])\n"
+        "except StorageFull as error: print('refused')"
+    )
+    done = unprivileged("-c", "import sys\n" + code, filled.folder)
+    for place, mode in modes.items():
+        place.chmod(mode)
+    assert done.stderr == ""
+    vectors = b"".join(pair[0] for pair in held.values())
+    assert done.stdout.splitlines() == [f"6 {vectors.hex()}", "[] 1 None", "refused"]
+    with Store(filled.folder) as opened:
+        assert contents(opened) == held
+        assert opened.catalogue.schema_version() == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize("what", ["", MANIFEST, CATALOGUE])
