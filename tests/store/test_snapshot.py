@@ -158,6 +158,15 @@ def test_a_block_of_a_run_may_be_kept(varied: Store) -> None:
     assert np.concatenate(kept).tobytes() == live_vectors(snapshot).tobytes()
 
 
+def test_rows_of_a_shard_are_read_live_or_dead(varied: Store) -> None:
+    snapshot = varied.snapshot()
+    for shard, rows in snapshot.shards.items():
+        stored = varied.shards.read(shard, 0, rows, snapshot.codec_digest(shard))
+        assert snapshot.shard_vectors(shard, 2, 5).tobytes() == stored[2:5].tobytes()
+        snapshot.release(shard, 0, rows)
+        assert snapshot.shard_vectors(shard, 0, rows).tobytes() == stored.tobytes()
+
+
 def test_codes_are_mapped_as_stored(varied: Store, codec: Codec) -> None:
     snapshot = varied.snapshot()
     for shard, rows in snapshot.shards.items():
@@ -289,10 +298,14 @@ def test_released_rows_take_no_memory_and_are_read_again(tmp_path: Path) -> None
     assert np.array_equal(mapped.array, values)
 
 
-def test_releasing_less_than_a_page_is_allowed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scattered", [False, True])
+def test_advice_about_any_rows_changes_no_content(tmp_path: Path, scattered: bool) -> None:
     values = np.arange(64, dtype="<u2").reshape(-1, 4)
     values.tofile(tmp_path / "rows")
-    mapped = MappedRows(tmp_path / "rows", "<u2", 10, 4)
+    mapped = MappedRows(tmp_path / "rows", "<u2", 10, 4, scattered=scattered)
     for first in range(10):
+        mapped.fetch(first, first)
+        mapped.fetch(first, first + 1)
         mapped.release(first, first + 1)
+    mapped.fetch(0, 10)
     assert np.array_equal(mapped.array, values[:10])

@@ -54,18 +54,19 @@ class VectorRows:
     def __init__(self, mapped: MappedRows, codec: Codec | None) -> None:
         self.stored: StoredRows = mapped.array
         self.codec = codec
-        self.release = mapped.release
+        self.fetch, self.release = mapped.fetch, mapped.release
 
-    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
-        """Vectors of a range of rows, or of chosen ones: (N, dimension) fp16."""
-        return _decoded(self.stored[rows], self.codec)
+    def read(self, first: int, end: int) -> npt.NDArray[np.float16]:
+        """Vectors `first` to `end`: (N, dimension) fp16, mapped where they are stored so."""
+        self.fetch(first, end)
+        return _decoded(self.stored[first:end], self.codec)
 
     def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[np.float16]) -> None:
-        """The same for chosen rows, which exist, into an array that is there."""
+        """Vectors of (N,) rows, all of which exist, into an (N, dimension) array."""
         if self.codec is None:
             np.take(self.stored, rows, axis=0, out=out, mode="clip")  # any other mode copies once more
         else:
-            out[:] = self[rows]
+            out[:] = _decoded(self.stored[rows], self.codec)
 
 
 def _decoded(stored: StoredRows, codec: Codec | None) -> npt.NDArray[np.float16]:
@@ -175,7 +176,8 @@ class Shards:
     def vectors(self, shard: int, rows: int, codec: str | None = None) -> VectorRows:
         """The first `rows` vectors, memory-mapped."""
         layout = self._layout(codec)
-        mapped = MappedRows(self.path(shard, layout.suffix), layout.dtype, rows, layout.columns)
+        path = self.path(shard, layout.suffix)
+        mapped = MappedRows(path, layout.dtype, rows, layout.columns, scattered=codec is None)
         return VectorRows(mapped, None if codec is None else self.codecs.load(codec))
 
     def regions(self, shard: int, first: int, rows: int) -> Regions:

@@ -88,7 +88,7 @@ class Snapshot:
 
     def shard_vectors(self, shard: int, first: int, end: int) -> npt.NDArray[np.float16]:
         """Rows `first` to `end` of a shard, live or dead: (rows, dimension) fp16."""
-        return self._vectors[shard][first:end]
+        return self._vectors[shard].read(first, end)
 
     def release(self, shard: int, first: int, end: int) -> None:
         """Let go of the memory that mapped rows of a shard take; whoever reads them again gets them from the file."""
@@ -101,7 +101,7 @@ class Snapshot:
     def vectors(self, index: int) -> npt.NDArray[np.float16]:
         """Stored vectors of picture `index`, decoded where only codes are kept: (regions, dimension) fp16."""
         first, rows = int(self._first[index]), int(self._rows[index])
-        return self._vectors[int(self._shard[index])][first : first + rows]
+        return self._vectors[int(self._shard[index])].read(first, first + rows)
 
     def regions(self, index: int) -> Regions:
         """Regions of picture `index`, row for row with its vectors."""
@@ -212,8 +212,20 @@ class Snapshot:
         """Live vectors as (first picture, one past the last, rows), whole pictures, in order.
 
         A run holds at most `max_rows` rows, or one picture where that alone has more. fp16 rows are mapped, and let go
-        of when the next run is asked for: a pass over all of them needs memory for one run only.
+        of when the next run is asked for: a pass over all of them needs memory for two runs only.
         """
+        runs = self._runs(max_rows)
+        following = next(runs, None)
+        while following is not None:
+            (index, end, first, last), following = following, next(runs, None)
+            if following is not None:  # read from disk while the caller is busy with this one
+                self._vectors[int(self._shard[following[0]])].fetch(*following[2:])
+            vectors = self._vectors[int(self._shard[index])]
+            yield index, end, vectors.read(first, last)
+            vectors.release(first, last)
+
+    def _runs(self, max_rows: int) -> Iterator[tuple[int, int, int, int]]:
+        """The same as (first picture, one past the last, first row in its shard, one past the last)."""
         starts, index = self.starts, 0
         behind_another = (self._shard[1:] == self._shard[:-1]) & (self._first[1:] == self._first[:-1] + self._rows[:-1])
         for stretch_end in np.append(np.flatnonzero(~behind_another) + 1, len(self)).tolist():
@@ -222,7 +234,5 @@ class Snapshot:
                 end = min(max(end, index + 1), stretch_end)
                 first = int(self._first[index])
                 last = first + int(starts[end] - starts[index])
-                vectors = self._vectors[int(self._shard[index])]
-                yield index, end, vectors[first:last]
-                vectors.release(first, last)
+                yield index, end, first, last
                 index = end
