@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 PICTURES = 5
+ALBUM, ALBUM_SUB = 36, 6
 
 
 @dataclass(frozen=True)
@@ -125,3 +126,39 @@ def folder(pictures: Path, tmp_path: Path) -> Path:
     """A copy of the pictures, to do with as one likes."""
     shutil.copytree(pictures, tmp_path / "photos")
     return tmp_path / "photos"
+
+
+@pytest.fixture(scope="session")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `pictures` (00.png to 35.png, sub/36.png to sub/41.png), their gallery `plain`, in several shards,
+    and `g`, the same compressed; large enough for a search to score less than all of it. Nothing may be changed."""
+    from conftest import make_picture
+    from patchwise import Gallery
+    from patchwise.store import shards
+
+    root = tmp_path_factory.mktemp("album")
+    (root / "pictures" / "sub").mkdir(parents=True)
+    for seed in range(ALBUM + ALBUM_SUB):
+        folder = root / "pictures" / ("" if seed < ALBUM else "sub")
+        make_picture(seed).save(folder / f"{seed:02d}.png")
+    with pytest.MonkeyPatch.context() as patch, Gallery.create(root / "plain", regions="pyramid:1") as gallery:
+        patch.setattr(shards, "SHARD_BYTES", 10 * 5 * 2 * 256)  # ten pictures
+        gallery.add(root / "pictures")
+    shutil.copytree(root / "plain", root / "g")
+    with Gallery.open(root / "g") as gallery:
+        gallery.compress("fastscan:32")
+    return root
+
+
+@pytest.fixture
+def squeezed(album: Path, tmp_path: Path) -> Path:
+    """A copy of the compressed gallery, to do with as one likes."""
+    shutil.copytree(album / "g", tmp_path / "g")
+    return tmp_path / "g"
+
+
+@pytest.fixture
+def plain(album: Path, tmp_path: Path) -> Path:
+    """A copy of the same gallery before it was compressed."""
+    shutil.copytree(album / "plain", tmp_path / "plain")
+    return tmp_path / "plain"

@@ -131,6 +131,32 @@ def test_an_empty_gallery(in_process: Cli, pictures: Path, tmp_path: Path) -> No
     assert ran.err == "the gallery .patchwise is empty; run: patchwise index FOLDER\n"
 
 
+def test_under_a_folder(in_process: Cli, album: Path) -> None:
+    def found(*arguments: object) -> list[str]:
+        ran = in_process("search", "00.png", *arguments, "-f", "-g", album / gallery, "-k", "99", cwd=root)
+        assert (ran.code, ran.err) == (0, "")
+        return ran.out.splitlines()
+
+    root = album / "pictures"
+    for gallery in ("plain", "g"):
+        everything = found()
+        below = [path for path in everything if path.startswith(f"{root}/sub/")]
+        assert len(everything) == 42 and len(below) == 6
+        assert found("--under", "sub") == found("--under", f"{root}/sub/", "--exact") == below
+        assert found("--under", root) == everything
+        some = ["--under", root / "sub", "--under", "07.png", "--under", "00.png"]
+        assert found(*some) == [path for path in everything if path in {*below, f"{root}/07.png", f"{root}/00.png"}]
+        ran = in_process("search", "00.png", "--under", "sub", "--under", "0", "-g", album / gallery, cwd=root)
+        ran.complains(2, f"{root}/0: the gallery", "holds no image from there")
+
+
+def test_how_much_to_find_is_said_of_any_gallery(search: Search) -> None:
+    """Where nothing is compressed, all of it is found whatever is asked."""
+    expected = search("pictures/2.png", "--json").out
+    for options in (["--exact"], ["--recall", "0.5"], ["--recall", "1"], ["--exact", "--recall", "1"]):
+        assert search("pictures/2.png", "--json", *options).out == expected
+
+
 # Pipes
 
 
@@ -349,6 +375,12 @@ def test_copies_for_many_queries_do_not_overwrite_each_other(search: Search, pic
         (["pictures/0.png", "--offset", "-1"], "--offset"),
         (["pictures/0.png", "--box", ""], "four numbers"),
         (["pictures/0.png", "--min-score", "high"], "--min-score"),
+        (["pictures/0.png", "--exact", "--recall", "0.9"], "--exact finds all, so it does not go with --recall 0.9"),
+        (["pictures/0.png", "--recall", "0"], "recall must be above 0 and at most 1, not 0.0"),
+        (["pictures/0.png", "--recall", "1.01"], "at most 1, not 1.01"),
+        (["pictures/0.png", "--recall", "nan"], "recall must be"),
+        (["pictures/0.png", "--recall", "most"], "--recall"),
+        (["pictures/0.png", "--under", "nowhere"], "nowhere: the gallery"),
     ],
 )
 def test_wrong_usage(in_process: Cli, shelf: Path, arguments: list[str], part: str) -> None:

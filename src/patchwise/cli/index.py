@@ -89,7 +89,7 @@ def index(
             raise typer.Exit(130) from None
         for folder, reason in report.unreadable_folders:
             say(f"skipping {folder}: {reason}")
-        total = len(opened)
+        total, codes = len(opened), opened.compression()
     counts = {
         "added": report.added,
         "changed": report.changed,
@@ -115,6 +115,8 @@ def index(
     else:
         done = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count)
         typer.echo(f"{gallery}: {total:,} images ({done or 'nothing found'}) in {report.seconds:.1f} s")
+    if codes is not None and codes.advice:
+        say(codes.advice)
     if total == 0 and not (report.failed or report.still_failing or report.removed):
         say("no images found there; known endings are .jpg, .png, .webp, .tif, .bmp, .gif and others that Pillow reads")
         raise typer.Exit(3)

@@ -8,11 +8,23 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "GalleryPath", "MaxPixels", "print_json", "printable", "progress_bar", "say"]
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = [
+    "AsJson",
+    "GalleryPath",
+    "MaxPixels",
+    "print_json",
+    "printable",
+    "progress_bar",
+    "progress_bars",
+    "say",
+]
 
 GalleryPath = Annotated[
     Path,
@@ -60,9 +72,36 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
     Yields a function that takes (done, total).
     """
+    with progress_bars(what) as advance:
+        yield lambda done, total: advance(what, done, total)
+
+
+@contextmanager
+def progress_bars(first: str) -> Iterator[Callable[[str, int, int], None]]:
+    """The same for work of several stages, one bar each; `first` is under way from the beginning.
+
+    Yields a function that takes (stage, done, total). A stage of a single step has no bar that fills: it moves until
+    the step is done.
+    """
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield lambda _done, _total: None
+        yield lambda _stage, _done, _total: None
         return
+    with _watched() as progress:
+        bars = {first: progress.add_task(first, total=None)}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                for bar in progress.tasks:  # a stage begins when those before it have ended
+                    if not bar.finished:
+                        progress.update(bar.id, completed=bar.total or 1, total=bar.total or 1)
+                bars[stage] = progress.add_task(stage, total=None)
+            steps = None if total == 1 and done == 0 else total
+            progress.update(bars[stage], completed=done, total=steps)
+
+        yield advance
+
+
+def _watched() -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -81,6 +120,4 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -53,6 +53,21 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits at most.")] = 20,
     offset: Annotated[int, typer.Option(min=0, help="Leave out this many of the best.")] = 0,
     min_score: Annotated[float | None, typer.Option(help="Leave out hits below this cosine.")] = None,
+    under: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER", help="Find only what lies in this folder, or this file; may be repeated.", readable=False
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            metavar="R",
+            help="In a compressed gallery: the share of the true best images to find, above 0 and at most 1.",
+            show_default="0.99",
+        ),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Look at every vector, compressed or not.")] = False,
     queries: Annotated[
         Path | None,
         typer.Option(
@@ -84,7 +99,11 @@ def search(
         raise UsageError("give a QUERY picture or --text, or many queries by --queries FILE.csv")
     if queries is not None and (query or text or box or unwanted or unwanted_text or weights or html):
         raise UsageError("--queries goes without QUERY, --html and what is in columns of the file")
-    limits: dict[str, Any] = {"k": k, "offset": offset, "min_score": min_score}
+    if exact and recall not in (None, 1):
+        raise UsageError(f"--exact finds all, so it does not go with --recall {recall:g}")
+    limits: dict[str, Any] = {"k": k, "offset": offset, "min_score": min_score, "under": under or (), "exact": exact}
+    if recall is not None:
+        limits["recall"] = recall
     reading: dict[str, Any] = {"fetch": fetch, "max_pixels": max_pixels or DEFAULT_MAX_PIXELS}
     end = b"\0" if null else b"\n"
     with Gallery.open(gallery, device=device) as opened:
