@@ -34,11 +34,12 @@ class CodecFiles:
         Raises:
             GalleryDamaged: its file is missing or altered.
         """
-        if digest not in self._loaded:
+        codec = self._loaded.get(digest)
+        if codec is None:
             if (complaint := self.complaint(digest)) is not None:
                 raise GalleryDamaged(f"{self.path(digest)}: {complaint}. {HOW_TO_MEND}")
-            self._loaded[digest] = load_codec(self.path(digest))
-        return self._loaded[digest]
+            codec = self._loaded[digest] = load_codec(self.path(digest))
+        return codec
 
     def complaint(self, digest: str, *, afresh: bool = False) -> str | None:
         """What is wrong with a codec's file; `afresh` reads it again even where it was loaded before."""
@@ -49,6 +50,8 @@ class CodecFiles:
             content = self.path(digest).read_bytes()
         except FileNotFoundError:
             return "the codec is missing, without which its codes cannot be read"
+        except OSError as error:
+            return f"the codec cannot be read ({error.strerror or error})"
         if hashlib.sha256(content).hexdigest() != digest:
             return "the codec is not as it was written; its codes cannot be read with it"
         return None
