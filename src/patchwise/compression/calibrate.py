@@ -19,10 +19,12 @@ DEFAULT_RECALL = 0.99
 _RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 _KS = (10, 100, 1000)
 _PICTURES_PER_K = 24  # of each query's true best k, drawn at random, have their codes compared with their vectors
-_WIDER = 1.1  # the step by which a margin grows that proved too small
-_ROUNDS = 12
-# Queries that are asked later are not those measured with: this share of what may be missed is kept in reserve.
+# Queries asked later are not those measured with: this share of what may be missed is kept in reserve.
 _RESERVE = 0.3
+_LEAST_MARGIN = 1e-3  # what tables of 8 bits round off
+_LEAST_SLOPE = 0.1
+_AT_FIRST = 12  # regions scored for each hit before it is known how many it takes
+_WIDEST, _HALVINGS = 8.0, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +53,26 @@ def held_out(
 
 
 def calibrate(snapshot: Snapshot, index: CodeIndex, queries: HeldOut) -> Margins:
-    """Margins with which a search holds its recall, at each number of hits and at the default recall measured so."""
-    deficits = _deficits(snapshot, index, queries)
-    margins = tuple(
-        (recall, float(max(np.quantile(of_k, 1 - (1 - recall) * (1 - _RESERVE)) for of_k in deficits)))
-        for recall in _RECALLS
+    """Margins with which a search holds its recall at each number of hits, tried out at the default recall."""
+    samples = _samples(snapshot, index, queries)
+    coded, true = np.concatenate([each[:, :2] for each in samples]).T
+    slope, offset = _line(coded, true)
+    deficits = [kth - (slope * of_code + offset) for of_code, _, kth in (each.T for each in samples)]
+    margins = [max(np.quantile(of_k, _reserved(recall)) for of_k in deficits) for recall in _RECALLS]
+    rising = np.maximum.accumulate(np.maximum(margins, _LEAST_MARGIN))
+    found = Margins(
+        tuple(zip(_RECALLS, map(float, rising), strict=True)),
+        tuple((k, _AT_FIRST * k) for k in queries.ks),
+        slope,
+        offset,
     )
-    # Margins may not fall with the recall, nor below what tables of 8 bits round off.
-    rising = np.maximum.accumulate(np.maximum([margin for _, margin in margins], 1e-3))
-    found = Margins(tuple(zip(_RECALLS, map(float, rising), strict=True)), tuple((k, _at_first(k)) for k in queries.ks))
     for lists in _lists(index.codec.lists):
         found = replace(found, lists=lists)
-        searcher = CompressedSearcher(snapshot, index, found, recall=DEFAULT_RECALL)
-        if index.codec.lists == 0 or min(_recalls(searcher, queries)) >= DEFAULT_RECALL:
+        if not lists or min(_recalls(_searcher(snapshot, index, found), queries)) >= _reserved(DEFAULT_RECALL):
             break
-    return _wide_enough(snapshot, index, queries, found)
+    found = _just_wide_enough(snapshot, index, queries, found)
+    searcher = _searcher(snapshot, index, found)
+    return replace(found, regions=tuple((k, _regions(searcher, queries, k)) for k in queries.ks))
 
 
 def measured_recall(searcher: CompressedSearcher, queries: HeldOut) -> dict[int, float]:
@@ -73,34 +80,64 @@ def measured_recall(searcher: CompressedSearcher, queries: HeldOut) -> dict[int,
     return dict(zip(queries.ks, _recalls(searcher, queries), strict=True))
 
 
-def _wide_enough(snapshot: Snapshot, index: CodeIndex, queries: HeldOut, margins: Margins) -> Margins:
-    """Margins widened until the default recall is met, with the number of regions that this takes."""
-    for _ in range(_ROUNDS):
-        searcher = CompressedSearcher(snapshot, index, margins, recall=DEFAULT_RECALL)
-        margins = replace(margins, regions=tuple((k, _regions(searcher, queries, k)) for k in queries.ks))
-        if min(_recalls(searcher, queries)) >= DEFAULT_RECALL:
-            break
-        margins = replace(margins, margins=tuple((recall, margin * _WIDER) for recall, margin in margins.margins))
-    return margins
+def _searcher(snapshot: Snapshot, index: CodeIndex, margins: Margins) -> CompressedSearcher:
+    return CompressedSearcher(snapshot, index, margins, recall=DEFAULT_RECALL)
 
 
-def _deficits(snapshot: Snapshot, index: CodeIndex, queries: HeldOut) -> list[npt.NDArray[np.float64]]:
-    """By how much the code score of each true hit falls short of the k-th best score, for each k.
+def _reserved(recall: float) -> float:
+    return 1 - (1 - recall) * (1 - _RESERVE)
 
-    A hit is found by any of its regions that is good enough for the k-th place.
+
+def _just_wide_enough(snapshot: Snapshot, index: CodeIndex, queries: HeldOut, margins: Margins) -> Margins:
+    """Margins shrunk or widened by one factor, so that searches as a whole just meet the default recall.
+
+    A picture has several regions by which it may be found, and is found more often than each of them.
+    """
+
+    def scaled(factor: float) -> Margins:
+        return replace(margins, margins=tuple((recall, factor * margin) for recall, margin in margins.margins))
+
+    def enough(factor: float) -> bool:
+        searcher = _searcher(snapshot, index, scaled(factor))
+        return min(_recalls(searcher, queries)) >= _reserved(DEFAULT_RECALL)
+
+    low, high = 0.0, 1.0
+    while not enough(high) and high < _WIDEST:
+        low, high = high, high * 1.5
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return scaled(high)
+
+
+def _samples(snapshot: Snapshot, index: CodeIndex, queries: HeldOut) -> list[npt.NDArray[np.float64]]:
+    """For each k, (N, 3): scores of code and vector of a true hit's region, and the k-th best score of its query.
+
+    The region is the one with the best code of those that are good enough for the k-th place.
     """
     chosen = np.random.default_rng(0)
-    deficits: list[list[float]] = [[] for _ in queries.ks]
+    samples: list[list[tuple[float, float, float]]] = [[] for _ in queries.ks]
     for query, best in zip(queries.vectors, queries.best, strict=True):
-        for k, of_k in zip(queries.ks, deficits, strict=True):
+        for k, of_k in zip(queries.ks, samples, strict=True):
             among = len(best.pictures[:k])
             kth = float(best.scores[among - 1]) if among else 0.0
             for place in chosen.choice(among, min(among, _PICTURES_PER_K), replace=False):
                 picture = int(best.pictures[place])
-                good = region_scores(snapshot, picture, query) >= kth - ROUNDING
+                scores = region_scores(snapshot, picture, query)
+                good = scores >= kth - ROUNDING
                 vectors = snapshot.vectors(picture)[good].astype(np.float32)
-                of_k.append(kth - float((index.codec.decode(index.codec.encode(vectors)) @ query).max()))
-    return [np.array(of_k) for of_k in deficits]
+                coded = index.codec.decode(index.codec.encode(vectors)) @ query
+                of_k.append((float(coded.max()), float(scores[good][coded.argmax()]), kth))
+    return [np.array(of_k) for of_k in samples]
+
+
+def _line(coded: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and offset of the least squares line from code scores to true ones."""
+    spread = float(coded.var())
+    if spread < _LEAST_MARGIN**2:  # all alike, as in a gallery of copies
+        return 1.0, float(true.mean() - coded.mean())
+    slope = max(float(((coded - coded.mean()) * (true - true.mean())).mean()) / spread, _LEAST_SLOPE)
+    return slope, float(true.mean() - slope * coded.mean())
 
 
 def _recalls(searcher: CompressedSearcher, queries: HeldOut) -> list[float]:
@@ -127,10 +164,6 @@ def _without(answer: Candidates, own: int, k: int) -> Candidates:
     order = np.lexsort((answer.pictures, -answer.scores))
     order = order[answer.pictures[order] != own][:k]
     return Candidates(answer.pictures[order], answer.scores[order])
-
-
-def _at_first(k: int) -> int:
-    return 12 * k
 
 
 def _lists(lists: int) -> Sequence[int]:

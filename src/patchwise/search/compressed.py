@@ -23,8 +23,8 @@ _LEAST_REGIONS = 64
 class CompressedSearcher:
     """Finds candidates by their codes, and scores them by the vectors in the shards.
 
-    A picture's score is that of its best region, as in exact search. A query goes on until every region whose code
-    scores above the k-th best picture so far, less a margin, was scored by its vector.
+    A picture's score is that of its best region, as in exact search. A query goes on until every region was scored by
+    its vector whose code lets expect a score above that of the k-th best picture so far, less a margin.
 
     Args:
         snapshot: what to search.
@@ -133,13 +133,17 @@ class _Query:
             usable = of_picture >= 0
             if self._allowed is not None:
                 usable &= self._allowed[of_picture]
-            scores.append(nearest.scores[usable])
+            scores.append(self._expected(nearest.scores[usable]))
             pictures.append(of_picture[usable])
             rows.append(live_row[usable])
         self._code_scores: npt.NDArray[np.float32] = np.concatenate(scores)
         self._pictures: npt.NDArray[np.int64] = np.concatenate(pictures)
         self._live_rows: npt.NDArray[np.int64] = np.concatenate(rows)
         self._scored = np.zeros(len(self._code_scores), dtype=np.bool_)
+
+    def _expected(self, code_scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """The scores to be expected of the vectors behind codes."""
+        return (self._margins.slope * code_scores + self._margins.offset).astype(np.float32)
 
     def _best_of_codes(self, count: int) -> npt.NDArray[np.int64]:
         """The regions not scored yet whose codes fit best."""
@@ -157,7 +161,8 @@ class _Query:
 
     def _deepen(self, cutoff: float) -> bool:
         """Look for more regions in the segments that were left above the cutoff; False where there are none."""
-        shallow = np.array([nearest.floor >= cutoff and nearest.floor > -np.inf for nearest in self._nearest])
+        floors = np.array([nearest.floor for nearest in self._nearest])
+        shallow = (self._expected(floors) >= cutoff) & (floors > -np.inf)
         if not shallow.any():
             return False
         self._depths[shallow] *= _DEEPER

@@ -17,13 +17,17 @@ class Margins:
 
     Args:
         margins: (recall, margin) in rising order: a picture among the true best k has, at this share of them, a region
-            whose code scores at most `margin` below the k-th best picture.
-        regions: (k, regions) in rising order: how many regions code scores above that usually are.
+            that is expected to score at most `margin` below the k-th best picture.
+        regions: (k, regions) in rising order: how many regions that usually are.
+        slope, offset: what turns a code's score into the score to be expected of its vector; codes score too low, and
+            high scores more so than low ones.
         lists: how many inverted lists were looked at; 0 where the codec has none.
     """
 
     margins: tuple[tuple[float, float], ...]
     regions: tuple[tuple[int, int], ...]
+    slope: float = 1.0
+    offset: float = 0.0
     lists: int = 0
 
     def margin(self, recall: float) -> float:
@@ -55,4 +59,4 @@ class Margins:
         regions = tuple((int(k), int(count)) for k, count in content["regions"])
         if not margins or not regions:
             raise ValueError("nothing was measured")
-        return cls(margins, regions, int(content["lists"]))
+        return cls(margins, regions, float(content["slope"]), float(content["offset"]), int(content["lists"]))
