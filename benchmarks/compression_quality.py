@@ -5,8 +5,8 @@ of difference to the uncompressed vectors: for codes alone (decoded, as they are
 with the pictures of the best 1 % or 5 % of the regions scored again by their stored vectors.
 
 - Training sets, at an equal number of vectors; learned from the searched pictures themselves, from the 300 distractors
-  of logos only, which no query asks for, or from the pictures of the two other benchmarks. The set to take by default is chosen by its mean loss over codecs
-  and seeds on two benchmarks, and judged on the third, for each of the three.
+  of logos only, which no query asks for, or from the pictures of the two other benchmarks. The set to take by default
+  is chosen by its mean loss over codecs and seeds on two benchmarks, and judged on the third, for each of the three.
 - Codecs of equal size, and some of their own size.
 - Regions dropped because a larger one of the same image is nearly the same, or because there is little to see.
 
