@@ -15,6 +15,9 @@ from typer.main import get_command
 
 from conftest import make_picture
 from patchwise.cli.app import app
+from patchwise.codecs import choose_codec, parse_codec
+from patchwise.codecs.names import FAMILIES
+from patchwise.compression import TRAINING_SETS
 from patchwise.encoders import canonical_id
 from patchwise.encoders.known import KNOWN
 
@@ -113,6 +116,32 @@ def test_the_table_of_known_encoders_is_theirs() -> None:
     ]
     table = "\n".join(["<!-- table: patchwise.encoders.known -->", *head, *rows, "<!-- end table -->"])
     assert table in (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8"), f"it should be:\n{table}"
+
+
+def test_the_table_of_what_auto_means_is_what_it_chooses() -> None:
+    machines = [(dimension, gibibytes) for dimension in (256, 768) for gibibytes in (8, 16, 64)]
+
+    def cell(images: int, dimension: int, gibibytes: int) -> str:
+        codec = choose_codec(dimension, 30 * images, gibibytes * 2**30)
+        return f"`{codec}` {parse_codec(codec).bytes * 30 * images / 2**30:,.1f}"
+
+    head = [
+        "| images | " + " | ".join(f"{dimension}-d, {memory} GiB" for dimension, memory in machines) + " |",
+        "|---:|" + "---:|" * len(machines),
+    ]
+    rows = [
+        f"| {images:,} | " + " | ".join(cell(images, *machine) for machine in machines) + " |"
+        for images in (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+    ]
+    table = "\n".join(["<!-- table: patchwise.codecs.choose_codec -->", *head, *rows, "<!-- end table -->"])
+    assert table in (ROOT / "docs" / "compression.md").read_text(encoding="utf-8"), f"it should be:\n{table}"
+
+
+def test_codecs_and_training_sets_are_documented() -> None:
+    page = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
+    assert all(f"| `{family}:BYTES" in page for family in FAMILIES)
+    for name, what in TRAINING_SETS.items():
+        assert f"| `{name}` | {what} |" in page
 
 
 def test_every_command_and_option_is_documented() -> None:
