@@ -156,7 +156,7 @@ class Bench:
 
 def training(kind: str, data: Searched, count: int, seed: int, held_out: npt.NDArray[np.bool_] | None = None) -> Array:
     if kind != "salient":
-        found = training_vectors(kind, data.snapshot, count=count, seed=seed, held_out=held_out)
+        found = training_vectors(kind, data.snapshot, count=count, fewest=0, seed=seed, held_out=held_out)
     else:  # from the activations that were measured once
         starts = data.starts
         rows = telling_rows(

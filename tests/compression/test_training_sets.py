@@ -6,6 +6,7 @@ import csv
 import hashlib
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 from conftest import FakeEncoder, make_picture
 from patchwise import Gallery
 from patchwise.compression import training_sets
-from patchwise.compression.training_sets import TRAINING_SETS, parse_training_set, training_vectors
+from patchwise.compression.training_sets import TRAINING_SETS, parse_training_set
 from patchwise.encoders import LinearAdaptation, Projected, activation_source
 from patchwise.errors import EncoderError, GalleryError, UsageError
 from patchwise.regions import Pyramid, View
@@ -26,6 +27,8 @@ from patchwise.store import Encoded, Manifest, Snapshot, Store
 DIMENSION = 64
 PICTURES = 40
 LEVELS = 2  # 5 regions each: the whole and 2 x 2
+
+training_vectors = partial(training_sets.training_vectors, fewest=0)
 
 
 class LoudEncoder(FakeEncoder):
@@ -138,6 +141,19 @@ def test_held_out_pictures_are_never_taken_and_the_seed_decides(
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=2e-3)  # stored as fp16
     again = training_vectors(name, snapshot, count=count, seed=seed, held_out=held_out)
     np.testing.assert_array_equal(again, found)
+
+
+@pytest.mark.parametrize(("count", "fewest", "filled"), [(99, 60, 20), (50, 60, 10), (99, 500, 59), (99, 40, 0)])
+def test_a_small_set_is_filled_up_with_other_regions(snapshot: Snapshot, count: int, fewest: int, filled: int) -> None:
+    held_out = np.arange(PICTURES) >= 38
+    said: list[str] = []
+    found = training_vectors("whole", snapshot, count=count, fewest=fewest, tell=said.append)
+    rows = rows_of(found)
+    assert rows[:40] == [(picture, 0) for picture in range(PICTURES)]
+    assert len(set(rows)) == len(rows) == 40 + filled and all(region > 0 for _, region in rows[40:])
+    assert said == ([f"training set whole: has 40 vectors, filled up with {filled} random regions"] if filled else [])
+    rows = rows_of(training_vectors("distinct", snapshot, count=300, fewest=300, held_out=held_out))
+    assert sorted(rows) == [(picture, region) for picture in range(38) for region in range(5)]
 
 
 def test_another_seed_takes_others(snapshot: Snapshot) -> None:
@@ -291,11 +307,11 @@ def test_queries_are_encoded_and_filled_up(half_red: tuple[Path, Gallery], tmp_p
     found = training_vectors(f"queries:{file}", snapshot, count=3, encoder=FakeEncoder, tell=said.append)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert not said
-    more = training_vectors(f"queries:{file}", snapshot, count=10, encoder=FakeEncoder, tell=said.append)
+    more = training_vectors(f"queries:{file}", snapshot, count=99, fewest=10, encoder=FakeEncoder, tell=said.append)
     np.testing.assert_allclose(more[:3], expected, atol=1e-6)
     everything = stored(snapshot, [(picture, region) for picture in range(12) for region in range(5)])
     assert len(more) == 10 and all((everything == one).all(axis=1).any() for one in more[3:])
-    assert said == [f"training set queries:{file}: 3 pictures of queries, filled up with 7 random regions"]
+    assert said == [f"training set queries:{file}: has 3 vectors, filled up with 7 random regions"]
     fewer = training_vectors(f"queries:{file}", snapshot, count=2, seed=1, encoder=FakeEncoder)
     assert len(fewer) == 2 and all((np.abs(expected - one) < 1e-6).all(axis=1).any() for one in fewer)
 
@@ -306,7 +322,7 @@ def test_queries_with_held_out_pictures_are_left_out(half_red: tuple[Path, Galle
     held_out = np.zeros(12, dtype=bool)
     held_out[snapshot.index_of_path(str(folder / "02.png"))] = True
     file = write_queries(tmp_path, [(folder / "02.png", "0,0,20,20"), (folder / "05.png", "")])
-    found = training_vectors(f"queries:{file}", snapshot, count=5, held_out=held_out, encoder=FakeEncoder)
+    found = training_vectors(f"queries:{file}", snapshot, count=5, fewest=5, held_out=held_out, encoder=FakeEncoder)
     (of_five,) = gallery.query_vectors([(folder / "05.png", None)])
     np.testing.assert_allclose(found[0], of_five, atol=1e-6)
     others = [(picture, region) for picture in np.flatnonzero(~held_out).tolist() for region in range(5)]

@@ -22,6 +22,7 @@ from patchwise.indexing.query_files import read_queries
 from patchwise.store import Snapshot
 
 __all__ = [
+    "FEWEST",
     "SHARE",
     "TRAINING_SETS",
     "TrainingSet",
@@ -42,6 +43,7 @@ TRAINING_SETS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+FEWEST = 1_024  # vectors: 64 for each of the centres of a 4-bit codebook
 SHARE = 0.5  # of the regions of an image that `distinct` and `salient` take: the sample is of many images
 _READ_AT_ONCE = 65_536  # rows
 _QUERIES_AT_ONCE = 64
@@ -87,6 +89,7 @@ def training_vectors(
     snapshot: Snapshot,
     *,
     count: int,
+    fewest: int = FEWEST,
     seed: int = 0,
     held_out: npt.NDArray[np.bool_] | None = None,
     encoder: Callable[[], Encoder] | None = None,
@@ -105,8 +108,9 @@ def training_vectors(
     Args:
         name: one of `TRAINING_SETS`.
         snapshot: where from.
-        count: how many vectors at most; there are fewer where the gallery has no more of the kind. `queries` is filled
-            up with random regions instead.
+        count: how many vectors at most; there are fewer where there are no more of the kind.
+        fewest: up to so many, a set that has fewer is filled up with other regions at random, and `tell` is told. A
+            codebook of few centres needs few examples; 8-bit ones (256 centres) want some 10,000.
         seed: the same seed, pictures and encoder give the same vectors.
         held_out: (pictures,) bool, pictures of which nothing is taken; queries with them are left out.
         encoder: gives the gallery's encoder, for `salient` and `queries`.
@@ -115,7 +119,7 @@ def training_vectors(
         tell: told what the caller should know of the result, in a sentence.
 
     Returns:
-        (N, dimension) float32 of unit length, N at most `count`.
+        (N, dimension) float32 of unit length, N at most `count`, what is filled up behind the others.
 
     Raises:
         UsageError: not a training set, no count, a mask of another size, no encoder where one is needed, or a CSV file
@@ -131,23 +135,26 @@ def training_vectors(
         raise UsageError(f"training set {asked}: needs the encoder of the gallery")
     taken &= np.diff(snapshot.starts) > 0
     generator = np.random.default_rng(seed)
+    queries = np.empty((0, snapshot.dimension), dtype=np.float32)
+    rows = np.empty(0, dtype=np.int64)
     if asked.kind == "random":
-        return _read(snapshot, _random_rows(snapshot, taken, count, generator))
-    if asked.kind == "whole":
+        rows = _random_rows(snapshot, taken, count, generator)
+    elif asked.kind == "whole":
         firsts = snapshot.starts[:-1][taken]
-        return _read(snapshot, np.sort(generator.choice(firsts, min(count, len(firsts)), replace=False)))
-    if asked.kind == "distinct":
+        rows = np.sort(generator.choice(firsts, min(count, len(firsts)), replace=False))
+    elif asked.kind == "distinct":
         rows = telling_rows(snapshot, lambda pictures: own_distances(snapshot, pictures), count, generator, taken)
-        return _read(snapshot, rows)
-    if asked.kind == "salient":
-        rows = _salient_rows(snapshot, encoder(), count, generator, taken, max_pixels, progress)  # type: ignore[misc]
-        return _read(snapshot, rows)
-    found = _query_vectors(asked, encoder(), snapshot, taken, count, generator, max_pixels, progress, tell)  # type: ignore[misc]
-    if len(found) < count:
-        more = _random_rows(snapshot, taken, count - len(found), generator)
-        tell(f"training set {asked}: {len(found):,} pictures of queries, filled up with {len(more):,} random regions")
-        found = np.concatenate([found, _read(snapshot, more)])
-    return found
+    elif asked.kind == "salient" and encoder is not None:
+        rows = _salient_rows(snapshot, encoder(), count, generator, taken, max_pixels, progress)
+    elif encoder is not None:
+        queries = _query_vectors(asked, encoder(), snapshot, taken, count, generator, max_pixels, progress, tell)
+    found = len(queries) + len(rows)
+    missing = max(min(count, fewest) - found, 0)
+    others = np.setdiff1d(_random_rows(snapshot, taken, missing + len(rows), generator), rows) if missing else rows[:0]
+    more = np.sort(generator.permutation(others)[:missing])
+    if len(more):
+        tell(f"training set {asked}: has {found:,} vectors, filled up with {len(more):,} random regions")
+    return np.concatenate([queries, _read(snapshot, rows), _read(snapshot, more)])
 
 
 def telling_rows(
