@@ -34,6 +34,7 @@ COSINE = 0.8
 _TIE = 1e-5  # exact scores that differ by less are the same to float32
 _FEW = 5  # queries that even a slow engine has to answer
 _COLD = 12
+USUAL = [name for name in ENGINES if name != "qdrant-scan"]  # its scan of multivectors asks for nothing in vain
 _FILES_OF_DATA = ("vectors.npy", "queries.npy", "exact.npy")
 
 
@@ -254,7 +255,8 @@ class Driver:
             return dict(json.loads(note.read_text(encoding="utf-8")))
         found = {"title": ENGINES[name].title, "package": ENGINES[name].package, **self._measured(name)}
         shutil.rmtree(self.folder / name, ignore_errors=True)
-        note.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        if found["status"] != "not installed":  # the next interpreter may have it
+            note.write_text(json.dumps(found, indent=1), encoding="utf-8")
         return found
 
     def _measured(self, name: str) -> dict[str, Any]:
@@ -380,12 +382,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the other engines")
-    parser.add_argument("--peers", nargs="+", choices=ENGINES, default=list(ENGINES), help="which to measure")
+    parser.add_argument("--peers", nargs="+", choices=ENGINES, default=USUAL, help="which to measure")
     parser.add_argument("--again", action="store_true", help="measure also what the working folder has results of")
     parser.add_argument("--work", type=Path, help="folder for vectors, indexes and results; kept")
-    parser.add_argument("--build-limit", type=float, default=300, help="seconds; beyond, a smaller size is built")
+    parser.add_argument("--build-limit", type=float, default=240, help="seconds; beyond, a smaller size is built")
     parser.add_argument("--search-limit", type=float, default=240, help="seconds for all searches of an engine")
-    parser.add_argument("--budget", type=float, default=30, help="seconds for trying the settings of one engine and k")
+    parser.add_argument("--budget", type=float, default=15, help="seconds for trying the settings of one engine and k")
 
 
 def default_work(images: int, dimension: int) -> Path:
