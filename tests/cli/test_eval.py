@@ -51,6 +51,27 @@ def test_the_table(evaluated: Cli) -> None:
     assert "logos: pyramid:1" in ran.err
 
 
+def test_codes_are_not_what_is_judged_unless_there_is_nothing_else(
+    in_process: Cli, logos: Path, tmp_path: Path
+) -> None:
+    def scores() -> dict[str, dict[str, float]]:
+        where = ["--root", logos, "--cache", "cache", "--results", "results"]
+        ran = in_process("eval", "logos", *where, "--regions", "pyramid:1")
+        assert ran.code == 0, ran
+        (file,) = (tmp_path / "results").iterdir()
+        found: dict[str, dict[str, float]] = json.loads(file.read_text())
+        return found
+
+    before = scores()
+    (gallery,) = (manifest.parent for manifest in (tmp_path / "cache").rglob("manifest.json"))
+    assert in_process("compress", "-g", gallery, "--codec", "fastscan:8").code == 0
+    assert scores() == before
+    assert in_process("compress", "-g", gallery, "--codec", "fastscan:8", "--codes-only", "--yes").code == 0
+    after = scores()
+    assert after.keys() == before.keys() and after != before
+    assert all(sorted(after[query]) == sorted(before[query]) for query in before)
+
+
 def test_json_markdown_and_files(evaluated: Cli, in_process: Cli, tmp_path: Path) -> None:
     ran = evaluated("--regions", "whole,oracle", "--json", "--report", "report", "--save-run", "runs", "--delta", "0.3")
     assert ran.code == 0, ran
