@@ -21,9 +21,8 @@ _KS = (10, 100, 1000)
 _PICTURES_PER_K = 24  # of each query's true best k, drawn at random, have their codes compared with their vectors
 # Queries asked later are not those measured with: this share of what may be missed is kept in reserve.
 _RESERVE = 0.3
-_LEAST_MARGIN = 1e-3  # what tables of 8 bits round off
+_LEAST_MARGIN = 2e-3  # what tables of 8 bits round off
 _LEAST_SLOPE = 0.1
-_AT_FIRST = 12  # regions scored for each hit before it is known how many it takes
 _WIDEST, _HALVINGS = 8.0, 5
 
 
@@ -62,7 +61,7 @@ def calibrate(snapshot: Snapshot, index: CodeIndex, queries: HeldOut) -> Margins
     rising = np.maximum.accumulate(np.maximum(margins, _LEAST_MARGIN))
     found = Margins(
         tuple(zip(_RECALLS, map(float, rising), strict=True)),
-        tuple((k, _AT_FIRST * k) for k in queries.ks),
+        tuple((k, k) for k in queries.ks),  # so few that the margin alone decides
         slope,
         offset,
     )
@@ -95,7 +94,8 @@ def _just_wide_enough(snapshot: Snapshot, index: CodeIndex, queries: HeldOut, ma
     """
 
     def scaled(factor: float) -> Margins:
-        return replace(margins, margins=tuple((recall, factor * margin) for recall, margin in margins.margins))
+        wide = tuple((recall, max(factor * margin, _LEAST_MARGIN)) for recall, margin in margins.margins)
+        return replace(margins, margins=wide)
 
     def enough(factor: float) -> bool:
         searcher = _searcher(snapshot, index, scaled(factor))
