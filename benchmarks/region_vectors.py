@@ -73,12 +73,12 @@ class RegionVectors:
             )
         )
 
-    def blocks(self, threads: int = 2) -> Iterator[npt.NDArray[np.float32]]:
+    def blocks(self, threads: int = 2, first: int = 0) -> Iterator[npt.NDArray[np.float32]]:
         """All vectors in order, 250 images at a time: (images, 30, dimension) float32, unit length.
 
-        No more than twice as many blocks as `threads` are in memory.
+        No more than twice as many blocks as `threads` are in memory. `first` images are left out, a multiple of 250.
         """
-        starts = range(0, self.images, BLOCK_IMAGES)
+        starts = range(first, self.images, BLOCK_IMAGES)
         with ThreadPoolExecutor(threads) as pool:
             ahead: deque[Future[npt.NDArray[np.float32]]] = deque()
             for start in starts:
