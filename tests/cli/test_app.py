@@ -20,7 +20,7 @@ COMMANDS = [command.name for command in app.registered_commands]
 
 
 def test_the_commands_are_those_documented() -> None:
-    assert {"index", "search", "info", "remove", "verify", "compact", "demo"} <= set(COMMANDS)
+    assert {"index", "search", "info", "remove", "verify", "compact", "compress", "demo"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -73,7 +73,9 @@ def test_words_that_are_not_understood(in_process: Cli, arguments: list[str], pa
     in_process(*arguments).complains(2, part)
 
 
-@pytest.mark.parametrize("command", [["search", "a.png"], ["info"], ["remove", "a.png"], ["verify"], ["compact"]])
+@pytest.mark.parametrize(
+    "command", [["search", "a.png"], ["info"], ["remove", "a.png"], ["verify"], ["compact"], ["compress"]]
+)
 def test_no_gallery(in_process: Cli, command: list[str], tmp_path: Path) -> None:
     in_process(*command).complains(1, ".patchwise: no gallery here", "patchwise index FOLDER --gallery .patchwise")
     assert list(tmp_path.iterdir()) == []
@@ -93,6 +95,7 @@ def test_json_is_one_value_and_nothing_else(in_process: Cli, gallery: Path, fold
     (folder / "bad\n.png").write_bytes(b"")
     for command in (
         ["index", folder],
+        ["compress"],
         ["info"],
         ["search", folder / "0.png"],
         ["verify"],
@@ -115,7 +118,7 @@ def test_one_writer_at_a_time(cli: Cli, gallery: Path, pictures: Path) -> None:
     ) as other:
         assert other.stdin is not None and other.stdout is not None
         pid = other.stdout.readline().strip()
-        for command in (["index", pictures], ["remove", pictures], ["compact"], ["verify", "--repair"]):
+        for command in (["index", pictures], ["remove", pictures], ["compact"], ["compress"], ["verify", "--repair"]):
             cli(*command, "-g", gallery).complains(1, str(gallery), f"process {pid}", "wait until it has finished")
         for command in (["search", pictures / "0.png"], ["info"], ["verify"]):
             assert cli(*command, "-g", gallery).code == 0

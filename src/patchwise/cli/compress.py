@@ -88,7 +88,7 @@ def _confirm(found: GalleryInfo) -> None:
         f"the vectors of {found.regions:,} regions ({found.fp16_bytes / 2**20:,.1f} MiB) are deleted for good, "
         "and their codes alone are searched"
     )
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         raise UsageError(f"{found.path}: with --codes-only {what}; add --yes if that is what you want")
     sys.stderr.write(f"{found.path}: {what}. Go on? [y/N] ")
     sys.stderr.flush()

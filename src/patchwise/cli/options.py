@@ -56,7 +56,9 @@ def print_json(value: Any) -> None:
 
 
 def say(message: str) -> None:
-    """A line for the person, on stderr."""
+    """A line for the person, on stderr, unless that is closed."""
+    if sys.stderr is None:
+        return
     sys.stderr.write(printable(message) + "\n")
     sys.stderr.flush()
 
@@ -83,7 +85,7 @@ def progress_bars(first: str) -> Iterator[Callable[[str, int, int], None]]:
     Yields a function that takes (stage, done, total). A stage of a single step has no bar that fills: it moves until
     the step is done.
     """
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda _stage, _done, _total: None
         return
     with _watched() as progress:
