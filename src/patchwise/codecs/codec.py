@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.errors import GalleryDamaged, StorageFull
+from patchwise.threads import in_threads
 
 __all__ = ["Codec", "load_codec"]
 
 _TENSOR = "index"
+_ROWS_AT_ONCE = 4_096  # written or read by one call
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +79,8 @@ class Codec:
         """(N, dimension) float32 to (N, code_bytes) uint8."""
         if not len(vectors):
             return np.empty((0, self.code_bytes), dtype=np.uint8)
-        codes: npt.NDArray[np.uint8] = self._index.sa_encode(np.ascontiguousarray(vectors, dtype=np.float32))
-        return codes
+        vectors, index = np.ascontiguousarray(vectors, dtype=np.float32), self._index
+        return np.concatenate(list(in_threads(lambda part: index.sa_encode(vectors[part]), _parts(len(vectors)))))
 
     def decode(self, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(N, code_bytes) uint8 to (N, dimension) float32: the codebook's vectors, somewhat shorter than 1.
@@ -88,8 +90,8 @@ class Codec:
         """
         if not len(codes):
             return np.empty((0, self.dimension), dtype=np.float32)
-        vectors: npt.NDArray[np.float32] = self._index.sa_decode(np.ascontiguousarray(codes))
-        return vectors
+        codes, index = np.ascontiguousarray(codes), self._index
+        return np.concatenate(list(in_threads(lambda part: index.sa_decode(codes[part]), _parts(len(codes)))))
 
     def transformed(self, queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(Q, dimension) queries as the segments take them."""
@@ -137,6 +139,10 @@ class Codec:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             raise StorageFull(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _parts(rows: int) -> list[slice]:
+    return [slice(first, first + _ROWS_AT_ONCE) for first in range(0, rows, _ROWS_AT_ONCE)]
 
 
 def load_codec(path: Path) -> Codec:

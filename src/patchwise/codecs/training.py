@@ -11,6 +11,7 @@ import numpy.typing as npt
 from patchwise.codecs.codec import Codec
 from patchwise.codecs.names import CodecName, parse_codec
 from patchwise.errors import UsageError
+from patchwise.threads import on_one_thread
 
 __all__ = ["TRAINING_VECTORS", "train_codec"]
 
@@ -35,7 +36,7 @@ def train_codec(name: str | CodecName, vectors: npt.NDArray[np.float32], *, seed
         asked = replace(asked, lists=int(min(max(count // _VECTORS_PER_LIST, 1), _MOST_LISTS)))
     try:
         index = _untrained(asked, dimension, seed)
-        _train(index, np.ascontiguousarray(vectors, dtype=np.float32))
+        on_one_thread(lambda: _train(index, np.ascontiguousarray(vectors, dtype=np.float32)))
         codec = Codec.of(str(asked), index)
         codec.segment(codec.encode(vectors[:1]))
     except RuntimeError as error:  # what FAISS throws, with the line of its source in front

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any, TypeVar
-
 import numpy as np
 import numpy.typing as npt
 
 from patchwise.store import Snapshot
+from patchwise.threads import in_threads
 
-__all__ = ["in_threads", "row_scores"]
+__all__ = ["row_scores"]
 
 _ROWS_AT_ONCE = 2_048  # vectors scored by one call: few enough to stay in a cache
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 def row_scores(
@@ -49,31 +42,3 @@ def _scored(vectors: npt.NDArray[np.float16], query: npt.NDArray[np.float32]) ->
     scores = np.empty(count, dtype=np.float32)
     scores[places[0]] = best_first[0]
     return scores
-
-
-def in_threads(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-    """Results of `work` on each item, in order, on all processors; FAISS uses one thread in each."""
-    todo = list(items)
-    if len(todo) < 2:
-        return map(work, todo)
-    return _pool(os.getpid()).map(work, todo)
-
-
-@cache
-def _pool(_process: int) -> ThreadPoolExecutor:
-    """One pool for every search of a process; a child made by fork needs its own."""
-    return ThreadPoolExecutor(_processors(), "patchwise-search", initializer=_one_thread)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _one_thread() -> None:
-    import faiss
-
-    # OpenMP keeps this number for each thread that asks, so that others go on using all processors.
-    threads: Any = faiss.omp_set_num_threads
-    threads(1)
