@@ -13,6 +13,7 @@ from patchwise.store import Snapshot
 __all__ = ["explain", "rank"]
 
 _REGIONS_PER_HIT = 10
+_ROWS_AT_ONCE = 1_024  # few enough to stay in a cache
 
 
 def rank(
@@ -35,7 +36,7 @@ def rank(
     allowed = None if under is None else snapshot.pictures_under(under)
     of_query = [None] * len(queries) if parts is None else parts
     for query, own, candidates in zip(queries, of_query, searcher.top(queries, offset + k, allowed), strict=True):
-        scores = {int(index): region_scores(snapshot, int(index), query) for index in candidates.pictures}
+        scores = dict(zip(candidates.pictures.tolist(), _scores_of(snapshot, candidates.pictures, query), strict=True))
         order = sorted(
             (-float(scores[index].max()), path, index) for path, index in snapshot.paths(list(scores), under)
         )
@@ -63,6 +64,21 @@ def region_scores(snapshot: Snapshot, index: int, query: npt.NDArray[np.float32]
     return scores
 
 
+def _scores_of(
+    snapshot: Snapshot, pictures: npt.NDArray[np.int64], query: npt.NDArray[np.float32]
+) -> list[npt.NDArray[np.float64]]:
+    """`region_scores` of many pictures, in their order."""
+    counts = snapshot.starts[pictures + 1] - snapshot.starts[pictures]
+    ends = np.cumsum(counts)
+    rows = np.repeat(snapshot.starts[pictures] - ends + counts, counts) + np.arange(counts.sum())
+    scores = np.empty(len(rows), dtype=np.float64)
+    wide = query.astype(np.float64)
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        (snapshot.gather(rows[part]).astype(np.float64) * wide).sum(axis=1, out=scores[part])
+    return np.split(scores, ends[:-1]) if len(pictures) else []
+
+
 def _hit(
     snapshot: Snapshot,
     path: str,
@@ -84,13 +100,9 @@ def _hit(
 def _regions(
     snapshot: Snapshot, index: int, scores: npt.NDArray[np.float64], chosen: npt.NDArray[np.intp]
 ) -> tuple[RegionScore, ...]:
-    table = snapshot.regions(index).table
+    table = snapshot.regions(index).table[chosen]
+    columns = (table[name].tolist() for name in ("box", "level", "row", "column"))
     return tuple(
-        RegionScore(
-            box=tuple(float(edge) for edge in table["box"][i]),  # type: ignore[arg-type]
-            level=int(table["level"][i]),
-            cell=(int(table["row"][i]), int(table["column"][i])),
-            score=float(scores[i]),
-        )
-        for i in chosen
+        RegionScore((x0, y0, x1, y1), level, (row, column), score)
+        for (x0, y0, x1, y1), level, row, column, score in zip(*columns, scores[chosen].tolist(), strict=True)
     )
