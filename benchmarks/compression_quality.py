@@ -38,6 +38,7 @@ BYTES = (64, 32, 16)
 # Vectors to learn from, no more than there are whole images or half of the regions: of the distractors (whole images,
 # regions), of the searched pictures of subjects (regions), of synthetic and subjects together (whole images).
 FEW, MANY, OWN, OTHERS = 300, 4500, 1500, 450
+AS_PICTURES = 0  # as many as the searched pictures are
 WAYS = ("raw", "unit", "1 %", "5 %")
 # At 256-d. Residual, turbo and RaBitQ codes come in the sizes that they have.
 CODECS = {
@@ -193,13 +194,17 @@ def training_set_runs(bench: Bench, seeds: int) -> list[dict[str, Any]]:
         ("distractors", MANY, ("random", "distinct", "salient"), ["opq:32"]),
         ("other benchmarks", OTHERS, SETS[:-1], [f"fastscan:{size}" for size in BYTES]),
         ("the searched", OWN, ("random", "distinct", "salient"), [f"fastscan:{size}" for size in BYTES]),
+        ("the searched", AS_PICTURES, SETS[:-1], [f"fastscan:{size}" for size in BYTES]),
     ]
     rows = []
     for learned_from, count, kinds, codecs in plans:
         for seed in range(seeds):
             for kind in kinds:
                 if learned_from == "the searched":
-                    vectors: Any = {name: training(kind, data, count, seed) for name, data in bench.sets.items()}
+                    vectors: Any = {
+                        name: training(kind, data, count or len(data.snapshot), seed)
+                        for name, data in bench.sets.items()
+                    }
                 elif learned_from == "other benchmarks":
                     vectors = {name: training_of_others(kind, bench, name, count, seed) for name in bench.sets}
                 else:
@@ -213,7 +218,7 @@ def training_set_runs(bench: Bench, seeds: int) -> list[dict[str, Any]]:
                     rows.append(
                         {
                             "from": learned_from,
-                            "vectors": count,
+                            "vectors": count or "as pictures",
                             "set": kind,
                             "codec": codec,
                             "seed": seed,
