@@ -15,9 +15,10 @@ from typer.main import get_command
 
 from conftest import make_picture
 from patchwise.cli.app import app
-from patchwise.codecs import choose_codec, parse_codec
+from patchwise.codecs import TRAINING_VECTORS, choose_codec, parse_codec
+from patchwise.codecs.choice import AUTO_SHARE, DIMENSIONS_PER_BYTE
 from patchwise.codecs.names import FAMILIES
-from patchwise.compression import TRAINING_SETS
+from patchwise.compression import TRAINING_SETS, calibrate, keep, run, training_sets
 from patchwise.encoders import canonical_id
 from patchwise.encoders.known import KNOWN
 
@@ -142,6 +143,23 @@ def test_codecs_and_training_sets_are_documented() -> None:
     assert all(f"| `{family}:BYTES" in page for family in FAMILIES)
     for name, what in TRAINING_SETS.items():
         assert f"| `{name}` | {what} |" in page
+
+
+def test_what_is_said_of_measuring_recall_is_what_is_done() -> None:
+    page = " ".join((ROOT / "docs" / "compression.md").read_text(encoding="utf-8").split())
+    first, *_, last = calibrate._RECALLS
+    assert run._HELD_OUT_SHARE == 0.1 and keep._GROWN == 1.25 and AUTO_SHARE == 1 / 8
+    for claim in (
+        f"A tenth of the images, at most {run._HELD_OUT_MOST:,}, is held out",
+        f"regions of up to {keep._QUERIES} of them",
+        "the best {}, {} and {:,} are".format(*calibrate._KS),
+        f"- {calibrate.DEFAULT_RECALL}, the default, is an average",
+        f"recalls from {first} to {last};",
+        f"learned from, {TRAINING_VECTORS:,} at most",
+        f"fewer than {training_sets.FEWEST:,} regions is filled up",
+        f"one byte for {DIMENSIONS_PER_BYTE[-1]} numbers",
+    ):
+        assert claim in page, claim
 
 
 def test_every_command_and_option_is_documented() -> None:
