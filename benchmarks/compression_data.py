@@ -94,6 +94,23 @@ class Searched:
                 figures[number, 1] = loc_score(ranks[order], np.array(ious), len(ranks))
         return figures
 
+    def kept(self, scores: Array, exact: Array) -> npt.NDArray[np.float64]:
+        """Of the ten pictures that `exact` scores rank first: shares that are so still, and with their region, (Q, 2).
+
+        Both are of (Q, R) scores of regions. A metric can gain from an error, such as one that favours whole images;
+        these cannot.
+        """
+        true, found = (
+            np.argsort(-np.maximum.reduceat(one, self.starts[:-1], axis=1), axis=1, kind="stable")[:, :10]
+            for one in (exact, scores)
+        )
+        shares = np.empty((len(scores), 2))
+        for number, pictures in enumerate(true):
+            rows = [slice(self.starts[one], self.starts[one + 1]) for one in pictures]
+            same = [exact[number, row].argmax() == scores[number, row].argmax() for row in rows]
+            shares[number] = np.isin(pictures, found[number]).mean(), np.mean(same)
+        return shares
+
 
 def points(figures: npt.NDArray[np.float64]) -> tuple[float, float | None]:
     """mAP and LocScore of (Q, 2) figures in points; None without boxes."""
