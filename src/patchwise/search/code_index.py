@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.codecs import Codec
-from patchwise.search.rescoring import in_threads
 from patchwise.store import Snapshot
+from patchwise.threads import in_threads
 
 __all__ = ["CodeIndex", "CodeSource", "Nearest"]
 
@@ -78,6 +78,27 @@ class CodeIndex:
             np.searchsorted(self.shards * base + self.firsts, shards * base + rows, side="right") - 1
         )
         return found
+
+    def pieces(
+        self, shards: npt.NDArray[np.int64], firsts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Stretches of rows as the segments cut them up: pieces as which stretch, in which segment, of how many rows.
+
+        Three (N,) int64 of stretches, each within one shard, to three (M,) int64, where M is at least N.
+        """
+        stretches, segments = np.arange(len(rows)), self.segments_of(shards, firsts)
+        parts = []
+        while len(stretches):
+            here = np.minimum(rows, self.firsts[segments] + self.rows[segments] - firsts)
+            parts.append((stretches, segments, here))
+            on = here < rows
+            stretches, segments = stretches[on], segments[on] + 1
+            firsts, rows = firsts[on] + here[on], rows[on] - here[on]
+        if not parts:
+            nothing = np.empty(0, dtype=np.int64)
+            return nothing, nothing, nothing
+        of_stretch, of_segment, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return of_stretch, of_segment, counts
 
     def scan(
         self,

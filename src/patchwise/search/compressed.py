@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,13 +39,15 @@ class CompressedSearcher:
         self._snapshot, self._index, self._margins = snapshot, index, margins
         self._margin = margins.margin(recall)
         self._exact = ExactSearcher(snapshot, resident_bytes=0)
-        self._rows = np.diff(snapshot.starts)
-        self._segment_of = index.segments_of(*snapshot.places)
+        self._pieces = index.pieces(*snapshot.places, np.diff(snapshot.starts))
         self._live = self._rows_per_segment(None)
 
     def aiming_at(self, recall: float, margins: Margins | None = None) -> CompressedSearcher:
         """The same codes, searched for another recall or with other margins."""
-        return CompressedSearcher(self._snapshot, self._index, margins or self._margins, recall=recall)
+        other = copy(self)  # what takes time for many pictures is not done again
+        other._margins = margins or self._margins
+        other._margin = other._margins.margin(recall)
+        return other
 
     def top(
         self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None = None
@@ -76,9 +80,10 @@ class CompressedSearcher:
         ]
 
     def _rows_per_segment(self, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
-        segments, rows = self._segment_of, self._rows
+        pictures, segments, rows = self._pieces
         if allowed is not None:
-            segments, rows = segments[allowed], rows[allowed]
+            kept = allowed[pictures]
+            segments, rows = segments[kept], rows[kept]
         return np.bincount(segments, weights=rows, minlength=len(self._index)).astype(np.int64)
 
 
