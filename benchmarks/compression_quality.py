@@ -125,8 +125,8 @@ class Bench:
         for way, one in figures.items():
             before = (100.0, 100.0) if way.startswith("kept") else self.baseline[name]
             after = points(one)
-            loc = None if after[1] is None or before[1] is None else after[1] - before[1]
-            found[way] = (after[0] - before[0], loc)
+            loc = None if after[1] is None or before[1] is None else round(after[1] - before[1], 3)
+            found[way] = (round(after[0] - before[0], 3), loc)
         return found
 
     def codec(self, codec: str, training: dict[str, Array] | Array, seed: int) -> tuple[Losses, int, float]:
