@@ -368,6 +368,32 @@ def test_a_gallery_that_may_not_be_written_is_searched_without_its_codes(
     assert compressed.stderr == f"patchwise: {squeezed}: cannot be written to (Permission denied)\n"
 
 
+# No file may grow beyond a limit, so that a write really fails.
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.argv[1:] = sys.argv[2:]
+from patchwise.cli import main
+main()
+"""
+
+
+def test_a_full_disk_leaves_what_was_there(squeezed: Path, album: Path, hits: Search) -> None:
+    pytest.importorskip("resource")
+    digest, expected = codes_of(squeezed).codec.digest, hits(album / "plain", "13", "-k", "5")
+    for codec, what in (("pq:16", "codec.safetensors"), ("Flat", "000001.codes")):
+        done = subprocess.run(
+            [sys.executable, "-c", LIMITED, "45000", "compress", "-g", squeezed, "--codec", codec],
+            capture_output=True,
+            text=True,
+            env=environment(),
+        )
+        Ran(done.returncode, done.stdout, done.stderr).complains(1, what, "File too large")
+        assert codes_of(squeezed).codec.digest == digest and whole(squeezed)
+        assert hits(squeezed, "13", "-k", "5") == expected
+
+
 # Codes only
 
 
