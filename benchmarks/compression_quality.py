@@ -355,12 +355,9 @@ def set_table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]
     groups: dict[tuple[Any, ...], list[Losses]] = defaultdict(list)
     for row in rows:
         groups[row["from"], row["vectors"], row["codec"], row["set"]].append(row["losses"])
-    header = ["learned from", "vectors", "codec", "training set"]
-    header += [f"{name} {way}" for way in SET_WAYS for name in names]
-    lines = [
-        [*key, *(cell(runs, way, name) for way in ("raw", "1 %") for name in names)] for key, runs in groups.items()
-    ]
-    return table(header, lines)
+    ways = [(way, name) for way in SET_WAYS for name in names]
+    header = ["learned from", "vectors", "codec", "training set", *(f"{name} {way}" for way, name in ways)]
+    return table(header, [[*key, *(cell(runs, *one) for one in ways)] for key, runs in groups.items()])
 
 
 def codec_table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
