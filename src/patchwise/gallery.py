@@ -332,5 +332,5 @@ class Gallery(GallerySearch):
         with self._lock:
             if self._searchers is None or not self._searchers.up_to_date():
                 self._searchers = None  # freed before the next ones are built
-                self._searchers = Searchers(self._store)
+                self._searchers = Searchers(self._store, lambda: self.encoder)
             return self._searchers.snapshot, self._searchers.of(recall)

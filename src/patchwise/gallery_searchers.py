@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from patchwise.compression import CodesDamaged, codes_searcher, compress, keep_up
+from patchwise.encoders import Encoder
 from patchwise.errors import PatchwiseError, UsageError
 from patchwise.search import CompressedSearcher, ExactSearcher, Searcher
 from patchwise.store import Store, codes_version
@@ -13,8 +16,8 @@ __all__ = ["Searchers"]
 class Searchers:
     """The searchers of one snapshot, built when they are first asked for."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, encoder: Callable[[], Encoder] | None = None) -> None:
+        self._store, self._encoder = store, encoder
         self._codes_version = codes_version(store.folder)
         self.snapshot = store.snapshot()
         self._exact: ExactSearcher | None = None
@@ -62,7 +65,7 @@ class Searchers:
                 mended = keep_up(self._store, damaged=damaged)
             if not mended:
                 asked = self._store.compression_wanted()
-                compress(self._store, asked["codec"], asked["train"])
+                compress(self._store, asked["codec"], asked["train"], encoder=self._encoder)
             return codes_searcher(self._store, self.snapshot)
         except (PatchwiseError, CodesDamaged):
             return None  # somebody else is writing, or nothing may be written: exact search needs no codes

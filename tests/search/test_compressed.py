@@ -323,3 +323,26 @@ def test_what_was_opened_before_a_compaction_is_searched_on(tmp_path: Path) -> N
             writer.compact()
         for one, other in zip(before, searcher.top(queries, 5), strict=True):
             np.testing.assert_array_equal(one.pictures, other.pictures)
+
+
+# Inverted lists
+
+
+@pytest.mark.usefixtures("no_shortcut")
+def test_few_lists_are_enough_until_they_hold_too_little(tmp_path: Path) -> None:
+    """What may be found lies in other lists than the query: these are looked at before anything is said to be all."""
+    themes = unit(np.random.default_rng(0).normal(size=(16, 32)))
+    noise = np.random.default_rng(1).normal(size=(800, 4, 32)) * 0.05
+    snapshot = snapshot_of(tmp_path, [unit(themes[number % 16] + noise[number]) for number in range(800)])
+    index = index_of(snapshot, "ivf:8:16")
+    margins = Margins(((0.5, 9.0), (0.999, 9.0)), ((10, 40),), lists=1)
+    searcher = CompressedSearcher(snapshot, index, margins)
+    query = unit(themes[:1])
+    truth = true_scores(snapshot, query)[0]
+    ((found, scored),) = searcher.answers(query, 10)
+    assert_exact(found, truth, 10)
+    assert scored < snapshot.rows / 4  # one list only
+    elsewhere = np.arange(800) % 16 == 5
+    assert_exact(searcher.top(query, 10, elsewhere)[0], truth, 10, elsewhere)
+    for k in (400, 800, 5000):
+        assert len(searcher.top(query, k)[0].pictures) >= min(k, 800)

@@ -42,9 +42,8 @@ def codes_searcher(store: Store, snapshot: Snapshot) -> CompressedSearcher | Non
     codes = Codes.open(store.folder, store.manifest.dimension)
     if codes is None:
         return None
-    try:
-        margins = Margins.from_json(codes.record.calibration["margins"])
-    except (KeyError, TypeError, ValueError):
+    margins = _margins(codes)
+    if margins is None:
         return None
     return CompressedSearcher(snapshot, code_index(snapshot, codes), margins)
 
@@ -67,6 +66,14 @@ def code_index(snapshot: Snapshot, codes: Codes) -> CodeIndex:
     return CodeIndex(snapshot, codes.codec, source)
 
 
+def _margins(codes: Codes) -> Margins | None:
+    """What was measured with codes; None where that is not known."""
+    try:
+        return Margins.from_json(codes.record.calibration["margins"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def keep_up(store: Store, progress: Progress = lambda _what, _done, _total: None, damaged: int | None = None) -> bool:
     """Encode what was added, drop what is gone, and measure again where much was added; the caller holds the lock.
 
@@ -83,7 +90,7 @@ def keep_up(store: Store, progress: Progress = lambda _what, _done, _total: None
         forget_codes(store.folder, [damaged])
     snapshot = store.snapshot()
     write_codes(snapshot, codes, lambda done, total: progress("encoding", done, total))
-    before = codes.record.calibration
+    before = codes.record.calibration if _margins(codes) is not None else {}
     if not before or snapshot.rows > _GROWN * before.get("regions", 0):
         try:
             index = code_index(snapshot, codes)
@@ -127,7 +134,9 @@ def _measured_again(snapshot: Snapshot, index: CodeIndex, before: Any, progress:
     old = Margins.from_json(before["margins"])
     as_it_was = measured_recall(CompressedSearcher(snapshot, index, old, recall=DEFAULT_RECALL), queries)
     first = before.get("first_regions", before["margins"]["regions"])
-    dearer = max(new / dict(first)[k] for k, new in now["margins"]["regions"] if k in dict(first))
+    at_first = replace(old, regions=tuple((int(k), int(count)) for k, count in first))
+    # In a smaller gallery it may have been measured at other numbers of hits.
+    dearer = max(new / max(at_first.expected_regions(k), 1) for k, new in now["margins"]["regions"])
     advice = None
     if min(as_it_was.values()) < DEFAULT_RECALL - _DROP or dearer > _DEARER:
         advice = (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from patchwise.codecs import TRAINING_VECTORS, Codec, choose_codec, parse_codec, train_codec
+from patchwise.codecs import TRAINING_VECTORS, Codec, CodecName, choose_codec, parse_codec, train_codec
 from patchwise.compression.calibrate import HeldOut
 from patchwise.compression.keep import Progress, code_index, measured, sampled_queries
 from patchwise.compression.report import CompressionReport, compression_info
@@ -119,12 +119,17 @@ def machine_memory() -> int:
 def _kept(store: Store, asked: str) -> Codec | None:
     """The codec whose codes are all that the gallery has."""
     kept = store.kept_codec()
-    if kept is not None and asked not in ("auto", kept.name):
+    if kept is not None and asked != "auto" and not _meant(parse_codec(asked), parse_codec(kept.name)):
         raise GalleryMismatch(
             f"{store.folder}: keeps only codes of {kept.name}; the vectors that {asked} would be learned from are "
             "gone. Index into a new gallery for another codec"
         )
     return kept
+
+
+def _meant(asked: CodecName, kept: CodecName) -> bool:
+    """Whether a name stands for a codec; the number of lists may have been left to training."""
+    return asked == kept or (asked.lists == 0 and asked == replace(kept, lists=0))
 
 
 def _held_out_pictures(pictures: int) -> npt.NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import copy
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = ["CompressedSearcher"]
 _QUERIES_AT_ONCE = 16
 _SCANNED_PER_SCORED = 40  # codes that are scanned in the time that one stored vector is scored in
 _DEEPER = 4  # times as many regions of a segment where the first ones did not reach far enough
+_WIDER = 4  # times as many inverted lists where they hold too few pictures
 _LEAST_REGIONS = 64
 
 
@@ -73,11 +75,18 @@ class CompressedSearcher:
         # A segment may hold more than its share of what is sought, most of all a small one.
         share = regions * self._index.rows / wanted
         depths = np.where(of_segment > 0, share + 4 * np.sqrt(share) + _LEAST_REGIONS, 0).astype(np.int64)
-        scans = self._index.scan(queries, depths, self._margins.lists)
+        lists = self._lists(k, wanted)
+        scans = self._index.scan(queries, depths, lists)
         return [
-            _Query(self, query, k, allowed, depths, nearest).best(regions)
+            _Query(self, query, k, allowed, depths, lists, nearest).best(regions)
             for query, nearest in zip(queries, scans, strict=True)
         ]
+
+    def _lists(self, k: int, wanted: int) -> int:
+        """How many inverted lists to look at: more where fewer of the regions in each may be found, or more hits."""
+        rarer = float(self._index.rows.sum()) / wanted
+        more = max(k / self._margins.regions[-1][0], 1.0)
+        return min(math.ceil((self._margins.lists or self._index.codec.lists) * rarer * more), self._index.codec.lists)
 
     def _rows_per_segment(self, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
         pictures, segments, rows = self._pieces
@@ -97,12 +106,13 @@ class _Query:
         k: int,
         allowed: npt.NDArray[np.bool_] | None,
         depths: npt.NDArray[np.int64],
+        lists: int,
         nearest: list[Nearest],
     ) -> None:
         self._snapshot, self._index, self._margins = searcher._snapshot, searcher._index, searcher._margins
         self._margin = searcher._margin
         self._query, self._k, self._allowed = query, k, allowed
-        self._depths, self._nearest = depths.copy(), nearest
+        self._depths, self._lists, self._nearest = depths.copy(), lists, nearest
         self._scores = np.full(len(self._snapshot), -np.inf, dtype=np.float32)  # best exact score of each picture
         self._gather()
 
@@ -122,7 +132,7 @@ class _Query:
                 todo = np.flatnonzero(~self._scored & (self._code_scores >= cutoff))
             if len(todo):
                 continue
-            if not self._deepen(cutoff):
+            if not self._deepen(cutoff) and not (len(touched) < self._k and self._widen()):
                 break
             todo = np.empty(0, dtype=np.int64)
         if len(touched) > self._k:
@@ -171,10 +181,22 @@ class _Query:
         if not shallow.any():
             return False
         self._depths[shallow] *= _DEEPER
-        found = self._index.scan(self._query[None], np.where(shallow, self._depths, 0), self._margins.lists)[0]
-        for number in np.flatnonzero(shallow):
+        self._look_again(shallow)
+        return True
+
+    def _widen(self) -> bool:
+        """Look at more inverted lists; False where there are none."""
+        if self._lists >= self._index.codec.lists:
+            return False
+        self._lists = min(_WIDER * self._lists, self._index.codec.lists)
+        self._look_again(self._depths > 0)
+        return True
+
+    def _look_again(self, segments: npt.NDArray[np.bool_]) -> None:
+        depths = np.where(segments, self._depths, 0)
+        found = self._index.scan(self._query[None], depths, self._lists)[0]
+        for number in np.flatnonzero(segments):
             self._nearest[number] = found[number]
         known = self._live_rows[self._scored]
         self._gather()
         self._scored = np.isin(self._live_rows, known)  # their pictures have their scores already
-        return True

@@ -65,7 +65,11 @@ class Codes:
             content = _read(folder / _RECORD)
             shards = {int(shard): (int(rows), int(crc)) for shard, (rows, crc) in content["shards"].items()}
             record = CodesRecord(
-                str(content["codec"]), int(content["dimension"]), shards, content["training"], content["calibration"]
+                str(content["codec"]),
+                int(content["dimension"]),
+                shards,
+                dict(content["training"]),
+                dict(content["calibration"]),
             )
             codec = load_codec(folder / _CODEC)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, GalleryDamaged):
