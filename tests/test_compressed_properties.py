@@ -255,7 +255,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code_index, "_SEGMENT_ROWS", 7)
     monkeypatch.setattr(compressed, "_SCANNED_PER_SCORED", 10**9)
     monkeypatch.setattr(compressed, "_LEAST_REGIONS", 1)
-    monkeypatch.setattr(Margins, "expected_regions", lambda self, k: 2)
+    monkeypatch.setattr(Margins, "expected_regions", lambda self, *asked: 2)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

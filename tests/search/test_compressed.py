@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchwise.search import CompressedSearcher, ExactSearcher, Margins, code_index, compressed
+from patchwise.search import Candidates, CompressedSearcher, ExactSearcher, Margins, code_index, compressed
+from patchwise.search.rescoring import row_scores
 from patchwise.store import Snapshot, Store, shards
 from search.coded import (
     WIDE,
@@ -30,6 +31,27 @@ def no_shortcut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Galleries are small here: codes are scanned all the same, and from a shortlist as short as can be."""
     monkeypatch.setattr(compressed, "_SCANNED_PER_SCORED", 10**9)
     monkeypatch.setattr(compressed, "_LEAST_REGIONS", 1)
+
+
+class Work:
+    """Counts the regions that are scored by their vectors, whoever searches."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.regions = 0
+        monkeypatch.setattr(compressed, "row_scores", self._counted)
+
+    def _counted(self, snapshot: Snapshot, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
+        self.regions += len(rows)
+        return row_scores(snapshot, rows, query)
+
+    def of(self, searcher: CompressedSearcher, queries: np.ndarray, k: int) -> tuple[list[Candidates], int]:
+        before = self.regions
+        return searcher.top(queries, k), self.regions - before
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    return Work(monkeypatch)
 
 
 @pytest.fixture
@@ -131,7 +153,7 @@ def test_dead_regions_are_never_found(tmp_path: Path, codec: str) -> None:
 @pytest.mark.usefixtures("no_shortcut")
 @pytest.mark.parametrize("margin", [0.0, 9.0])
 def test_the_shortlist_grows_to_the_bound_among_near_duplicates(
-    tmp_path: Path, margin: float, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, margin: float, monkeypatch: pytest.MonkeyPatch, work: Work
 ) -> None:
     """k - 1 pictures of identical regions that fit better than all else: (k - 1) x regions + 1 have to be looked at."""
     monkeypatch.setattr(code_index, "_SEGMENT_ROWS", 256)
@@ -145,7 +167,7 @@ def test_the_shortlist_grows_to_the_bound_among_near_duplicates(
     margins = Margins(((0.5, margin), (0.999, margin)), ((1, 4),))
     searcher = CompressedSearcher(snapshot, index_of(snapshot, "SQfp16"), margins)
     for k in (copies, copies + 1, copies + 20):
-        ((found, scored),) = searcher.answers(query, k)
+        (found,), scored = work.of(searcher, query, k)
         assert_exact(found, truth, k)
         if k > copies:
             assert scored >= copies * regions + 1
@@ -180,39 +202,39 @@ def test_without_a_margin_scores_are_exact_all_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_shortcut", "small_segments")
-def test_more_margin_finds_more_for_more_work(tmp_path: Path) -> None:
+def test_more_margin_finds_more_for_more_work(tmp_path: Path, work: Work) -> None:
     snapshot = snapshot_of(tmp_path, clustered_pictures(COUNTS))
     queries = some_queries(snapshot, 30)
     truth = true_scores(snapshot, queries)
     best = [set(np.argsort(-scores)[:10].tolist()) for scores in truth]
     index = index_of(snapshot, "fastscan:2")
     margins = Margins(((0.5, 0.0), (0.9, 0.1), (0.99, 0.3), (0.999, 2.0)), ((1, 1),))
-    recalls, work = [], []
+    recalls, scored = [], []
     for recall in (0.5, 0.9, 0.99, 0.999):
-        answers = CompressedSearcher(snapshot, index, margins, recall=recall).answers(queries, 10)
-        found = [set(candidates.pictures.tolist()) for candidates, _ in answers]
+        answers, regions = work.of(CompressedSearcher(snapshot, index, margins, recall=recall), queries, 10)
+        found = [set(candidates.pictures.tolist()) for candidates in answers]
         recalls.append(np.mean([len(one & other) / 10 for one, other in zip(best, found, strict=True)]))
-        work.append(sum(count for _, count in answers))
+        scored.append(regions)
     assert recalls == sorted(recalls) and recalls[0] < 0.9 and recalls[-1] == 1
-    assert work == sorted(work) and work[0] < work[-1]
+    assert scored == sorted(scored) and scored[0] < scored[-1]
 
 
 @pytest.mark.usefixtures("no_shortcut", "small_segments")
-def test_aiming_at_another_recall(tmp_path: Path) -> None:
+def test_aiming_at_another_recall(tmp_path: Path, work: Work) -> None:
     snapshot = snapshot_of(tmp_path, clustered_pictures(COUNTS))
     queries = some_queries(snapshot, 5)
     index = index_of(snapshot, "fastscan:2")
     margins = Margins(((0.5, 0.0), (0.999, 2.0)), ((1, 1),))
     low, high = (CompressedSearcher(snapshot, index, margins, recall=recall) for recall in (0.5, 0.999))
 
-    def work(searcher: CompressedSearcher) -> list[int]:
-        return [count for _, count in searcher.answers(queries, 10)]
+    def scored(searcher: CompressedSearcher) -> int:
+        return work.of(searcher, queries, 10)[1]
 
-    assert work(low) != work(high)
-    assert work(low.aiming_at(0.999)) == work(high)
-    assert work(high.aiming_at(0.5)) == work(low)
-    assert work(low.aiming_at(0.5, WIDE)) == work(high.aiming_at(0.999, WIDE)) == work(high)
-    assert work(low) != work(high)  # and they are as they were
+    assert scored(low) < scored(high)
+    assert scored(low.aiming_at(0.999)) == scored(high)
+    assert scored(high.aiming_at(0.5)) == scored(low)
+    assert scored(low.aiming_at(0.5, WIDE)) == scored(high.aiming_at(0.999, WIDE)) == scored(high)
+    assert scored(low) < scored(high)  # and they are as they were
 
 
 @pytest.mark.usefixtures("no_shortcut", "small_segments")
@@ -221,10 +243,9 @@ def test_regions_without_codes_get_theirs(tmp_path: Path, coded: float) -> None:
     snapshot = snapshot_of(tmp_path, random_pictures(COUNTS))
     queries = some_queries(snapshot, 6)
     whole, part = (CompressedSearcher(snapshot, index_of(snapshot, coded=share), WIDE) for share in (1.0, coded))
-    for one, other in zip(whole.answers(queries, 5), part.answers(queries, 5), strict=True):
-        np.testing.assert_array_equal(one[0].pictures, other[0].pictures)
-        np.testing.assert_array_equal(one[0].scores, other[0].scores)
-        assert one[1] == other[1]
+    for one, other in zip(whole.top(queries, 5), part.top(queries, 5), strict=True):
+        np.testing.assert_array_equal(one.pictures, other.pictures)
+        np.testing.assert_array_equal(one.scores, other.scores)
 
 
 @pytest.mark.usefixtures("no_shortcut", "small_segments")
@@ -267,7 +288,7 @@ def test_a_narrow_search_deepens_where_it_must(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(index, "scan", noted)
     searcher = CompressedSearcher(snapshot, index, Margins(((0.5, 0.01), (0.999, 0.01)), ((8, 256),)))
     truth = true_scores(snapshot, query)[0]
-    ((found, _),) = searcher.answers(query, 8)
+    (found,) = searcher.top(query, 8)
     assert_exact(found, truth, 8)
     assert len(looked) > 1 and (looked[0] > 0).all()
     home = set(np.flatnonzero(index.shards == snapshot.places[0][96]).tolist())
@@ -329,7 +350,7 @@ def test_what_was_opened_before_a_compaction_is_searched_on(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("no_shortcut")
-def test_few_lists_are_enough_until_they_hold_too_little(tmp_path: Path) -> None:
+def test_few_lists_are_enough_until_they_hold_too_little(tmp_path: Path, work: Work) -> None:
     """What may be found lies in other lists than the query: these are looked at before anything is said to be all."""
     themes = unit(np.random.default_rng(0).normal(size=(16, 32)))
     noise = np.random.default_rng(1).normal(size=(800, 4, 32)) * 0.05
@@ -339,7 +360,7 @@ def test_few_lists_are_enough_until_they_hold_too_little(tmp_path: Path) -> None
     searcher = CompressedSearcher(snapshot, index, margins)
     query = unit(themes[:1])
     truth = true_scores(snapshot, query)[0]
-    ((found, scored),) = searcher.answers(query, 10)
+    (found,), scored = work.of(searcher, query, 10)
     assert_exact(found, truth, 10)
     assert scored < snapshot.rows / 4  # one list only
     elsewhere = np.arange(800) % 16 == 5
