@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from patchwise.search import Candidates, CodeIndex, CompressedSearcher, ExactSearcher, Margins
 from patchwise.search.exact import ROUNDING
+from patchwise.search.margins import DEFAULT_RECALL
 from patchwise.search.ranking import region_scores
 from patchwise.store import Snapshot
 
 __all__ = ["DEFAULT_RECALL", "HeldOut", "calibrate", "held_out", "measured_recall"]
 
-DEFAULT_RECALL = 0.99
-_RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+_RECALLS = (0.8, 0.9, 0.95, 0.98, DEFAULT_RECALL, 0.999)
 _KS = (10, 100, 1000)
 _PICTURES_PER_K = 24  # of each query's true best k, drawn at random, have their codes compared with their vectors
 # Queries asked later are not those measured with: this share of what may be missed is kept in reserve.
@@ -24,6 +24,9 @@ _RESERVE = 0.3
 _LEAST_MARGIN = 2e-3  # what tables of 8 bits round off
 _LEAST_SLOPE = 0.1
 _WIDEST, _HALVINGS = 8.0, 5
+_USUAL = 0.75  # of the queries find what they seek among the regions scored at first
+_AT_FIRST = 12  # regions looked for, for each hit, before it is known how many it takes
+_QUERIES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,11 @@ class HeldOut:
     own: npt.NDArray[np.int64]
     best: tuple[Candidates, ...]
     ks: tuple[int, ...]
+
+    def part(self, *which: slice) -> HeldOut:
+        """Some of the queries."""
+        chosen = np.sort(np.concatenate([np.arange(len(self.vectors))[each] for each in which]))
+        return HeldOut(self.vectors[chosen], self.own[chosen], tuple(self.best[i] for i in chosen), self.ks)
 
 
 def held_out(
@@ -57,26 +65,33 @@ def calibrate(snapshot: Snapshot, index: CodeIndex, queries: HeldOut) -> Margins
     coded, true = np.concatenate([each[:, :2] for each in samples]).T
     slope, offset = _line(coded, true)
     deficits = [kth - (slope * of_code + offset) for of_code, _, kth in (each.T for each in samples)]
-    margins = [max(np.quantile(of_k, _reserved(recall)) for of_k in deficits) for recall in _RECALLS]
-    rising = np.maximum.accumulate(np.maximum(margins, _LEAST_MARGIN))
-    found = Margins(
-        tuple(zip(_RECALLS, map(float, rising), strict=True)),
-        tuple((k, k) for k in queries.ks),  # so few that the margin alone decides
-        slope,
-        offset,
-    )
+    single = max(_LEAST_MARGIN, *(float(np.quantile(of_k, _reserved(DEFAULT_RECALL))) for of_k in deficits))
+    found = Margins(((DEFAULT_RECALL, single),), tuple((k, _AT_FIRST * k) for k in queries.ks), slope, offset)
     for lists in _lists(index.codec.lists):
         found = replace(found, lists=lists)
-        if not lists or min(_recalls(_searcher(snapshot, index, found), queries)) >= _reserved(DEFAULT_RECALL):
+        trial = _Trial(snapshot, index, found, queries)
+        if not lists or min(trial.recall(k, trial.margin) for k in queries.ks) >= _reserved(DEFAULT_RECALL):
             break
-    found = _just_wide_enough(snapshot, index, queries, found)
-    searcher = _searcher(snapshot, index, found)
-    return replace(found, regions=tuple((k, _regions(searcher, queries, k)) for k in queries.ks))
+    needed = {recall: {k: trial.just_wide_enough(k, recall) for k in queries.ks} for recall in _RECALLS}
+    usual = {recall: max(of_recall.values()) for recall, of_recall in needed.items()}
+    at_default = needed[DEFAULT_RECALL]
+    factors = {k: margin / usual[DEFAULT_RECALL] for k, margin in at_default.items()}
+    margins = [max(margin / factors[k] for k, margin in needed[recall].items()) for recall in _RECALLS]
+    rising = np.maximum.accumulate(margins).tolist()
+    regions = {k: trial.regions(k, margin) for k, margin in at_default.items()}
+    effort = [max(trial.regions(k, factors[k] * margin) / regions[k] for k in queries.ks) for margin in rising]
+    return replace(
+        found,
+        margins=tuple(zip(_RECALLS, rising, strict=True)),
+        regions=tuple(regions.items()),
+        factors=tuple(factors.items()),
+        effort=tuple(zip(_RECALLS, effort, strict=True)),
+    )
 
 
 def measured_recall(searcher: CompressedSearcher, queries: HeldOut) -> dict[int, float]:
     """The share of the true best k pictures found among as many, for each k of the queries."""
-    return dict(zip(queries.ks, _recalls(searcher, queries), strict=True))
+    return {k: _shares(searcher.top(queries.vectors, k + 1), queries, k) for k in queries.ks}
 
 
 def _searcher(snapshot: Snapshot, index: CodeIndex, margins: Margins) -> CompressedSearcher:
@@ -87,27 +102,47 @@ def _reserved(recall: float) -> float:
     return 1 - (1 - recall) * (1 - _RESERVE)
 
 
-def _just_wide_enough(snapshot: Snapshot, index: CodeIndex, queries: HeldOut, margins: Margins) -> Margins:
-    """Margins shrunk or widened by one factor, so that searches as a whole just meet the default recall.
+class _Trial:
+    """The held-out queries, searched with one margin after another; what they read is read once."""
 
-    A picture has several regions by which it may be found, and is found more often than each of them.
-    """
+    def __init__(self, snapshot: Snapshot, index: CodeIndex, margins: Margins, queries: HeldOut) -> None:
+        self._queries = queries
+        self.margin = margins.margin(DEFAULT_RECALL, queries.ks[-1])
+        most = queries.ks[-1]
+        searcher = _searcher(snapshot, index, margins)
+        self._pursuits = [
+            pursuit
+            for first in range(0, len(queries.vectors), _QUERIES_AT_ONCE)
+            for pursuit in searcher.pursuits(
+                queries.vectors[first : first + _QUERIES_AT_ONCE], most, margins.expected_regions(DEFAULT_RECALL, most)
+            )
+        ]
 
-    def scaled(factor: float) -> Margins:
-        wide = tuple((recall, max(factor * margin, _LEAST_MARGIN)) for recall, margin in margins.margins)
-        return replace(margins, margins=wide)
+    def regions(self, k: int, margin: float) -> int:
+        """How many regions three quarters of the queries have to score at most."""
+        counts = [
+            pursuit.within(float(best.scores[:k][-1]) - margin) if len(best.scores) else 0
+            for pursuit, best in zip(self._pursuits, self._queries.best, strict=True)
+        ]
+        return int(np.quantile(counts, _USUAL)) + 1
 
-    def enough(factor: float) -> bool:
-        searcher = _searcher(snapshot, index, scaled(factor))
-        return min(_recalls(searcher, queries)) >= _reserved(DEFAULT_RECALL)
+    def recall(self, k: int, margin: float) -> float:
+        regions = max(self.regions(k, margin), k)
+        answers = [pursuit.best(k + 1, regions, margin) for pursuit in self._pursuits]
+        return _shares(answers, self._queries, k)
 
-    low, high = 0.0, 1.0
-    while not enough(high) and high < _WIDEST:
-        low, high = high, high * 1.5
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return scaled(high)
+    def just_wide_enough(self, k: int, recall: float) -> float:
+        """The smallest margin with which a recall is met, and what is kept in reserve.
+
+        A picture has several regions by which it may be found, and is found more often than each of them.
+        """
+        low, high = 0.0, self.margin
+        while self.recall(k, high) < _reserved(recall) and high < _WIDEST * self.margin:
+            low, high = high, 1.5 * high
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.recall(k, middle) >= _reserved(recall) else (middle, high)
+        return max(high, _LEAST_MARGIN)
 
 
 def _samples(snapshot: Snapshot, index: CodeIndex, queries: HeldOut) -> list[npt.NDArray[np.float64]]:
@@ -140,23 +175,14 @@ def _line(coded: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> tupl
     return slope, float(true.mean() - slope * coded.mean())
 
 
-def _recalls(searcher: CompressedSearcher, queries: HeldOut) -> list[float]:
-    recalls = []
-    for k in queries.ks:
-        answers = searcher.top(queries.vectors, k + 1)
-        shares = [
-            np.isin(true.pictures[:k], _without(found, int(own), k).pictures).mean()
-            for true, found, own in zip(queries.best, answers, queries.own, strict=True)
-            if len(true.pictures)
-        ]
-        recalls.append(float(np.mean(shares)))
-    return recalls
-
-
-def _regions(searcher: CompressedSearcher, queries: HeldOut, k: int) -> int:
-    """How many regions three quarters of the queries had to score at most."""
-    counts = [count for _, count in searcher.answers(queries.vectors, k)]
-    return int(np.quantile(counts, 0.75)) + 1
+def _shares(answers: Sequence[Candidates], queries: HeldOut, k: int) -> float:
+    """The share of the true best k pictures among the k best of each answer, on average."""
+    shares = [
+        np.isin(true.pictures[:k], _without(found, int(own), k).pictures).mean()
+        for true, found, own in zip(queries.best, answers, queries.own, strict=True)
+        if len(true.pictures)
+    ]
+    return float(np.mean(shares)) if shares else 1.0
 
 
 def _without(answer: Candidates, own: int, k: int) -> Candidates:

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from patchwise.compression.calibrate import DEFAULT_RECALL, HeldOut, calibrate, held_out, measured_recall
+from patchwise.compression.found import found_codes
 from patchwise.compression.write import write_codes
 from patchwise.search import CodeIndex, CompressedSearcher, Margins
 from patchwise.store import Codes, Snapshot, Store, forget_codes
 
 __all__ = ["CodesDamaged", "codes_searcher", "keep_up", "measured", "sampled_queries"]
 
-_QUERIES = 128
+_QUERIES = 192  # of which two thirds set the margins, and the others say what these are worth
+_FEWEST_APART = 24  # fewer queries than these do both
 _GROWN = 1.25  # times as many regions as were measured with: time to measure again
 _DROP = 0.01  # below the default recall: the codebooks fit what was added badly
 _DEARER = 2.0  # times as many regions to score as when the codes were made: the same
@@ -39,13 +41,10 @@ def codes_searcher(store: Store, snapshot: Snapshot) -> CompressedSearcher | Non
     Raises:
         CodesDamaged: a shard's codes are not as they were written.
     """
-    codes = Codes.open(store.folder, store.manifest.dimension)
-    if codes is None:
+    found = found_codes(store)
+    if found is None:
         return None
-    margins = _margins(codes)
-    if margins is None:
-        return None
-    return CompressedSearcher(snapshot, code_index(snapshot, codes), margins)
+    return CompressedSearcher(snapshot, code_index(snapshot, found.codes), found.margins)
 
 
 def code_index(snapshot: Snapshot, codes: Codes) -> CodeIndex:
@@ -66,14 +65,6 @@ def code_index(snapshot: Snapshot, codes: Codes) -> CodeIndex:
     return CodeIndex(snapshot, codes.codec, source)
 
 
-def _margins(codes: Codes) -> Margins | None:
-    """What was measured with codes; None where that is not known."""
-    try:
-        return Margins.from_json(codes.record.calibration["margins"])
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
 def keep_up(store: Store, progress: Progress = lambda _what, _done, _total: None, damaged: int | None = None) -> bool:
     """Encode what was added, drop what is gone, and measure again where much was added; the caller holds the lock.
 
@@ -83,20 +74,21 @@ def keep_up(store: Store, progress: Progress = lambda _what, _done, _total: None
     Raises:
         StorageFull: the disk refused; the codes that are there stay usable.
     """
-    codes = Codes.open(store.folder, store.manifest.dimension)
-    if codes is None:
+    found = found_codes(store)
+    if found is None:
         return False
+    codes = found.codes
     if damaged is not None:
         forget_codes(store.folder, [damaged])
     snapshot = store.snapshot()
     write_codes(snapshot, codes, lambda done, total: progress("encoding", done, total))
-    before = codes.record.calibration if _margins(codes) is not None else {}
-    if not before or snapshot.rows > _GROWN * before.get("regions", 0):
+    if snapshot.rows > _GROWN * found.regions:
         try:
             index = code_index(snapshot, codes)
         except CodesDamaged as damage:
             return keep_up(store, progress, damage.shard)
-        codes.record_as(replace(codes.record, calibration=_measured_again(snapshot, index, before, progress)))
+        again = _measured_again(snapshot, index, codes.record.calibration, progress)
+        codes.record_as(replace(codes.record, calibration=again))
     return True
 
 
@@ -115,10 +107,13 @@ def sampled_queries(
 
 def measured(snapshot: Snapshot, index: CodeIndex, queries: HeldOut, progress: Progress) -> dict[str, Any]:
     """The calibration of codes as their record keeps it."""
-    margins = calibrate(snapshot, index, queries)
+    fitted, others = queries, queries
+    if len(queries.vectors) >= _FEWEST_APART:
+        fitted, others = queries.part(slice(0, None, 3), slice(1, None, 3)), queries.part(slice(2, None, 3))
+    margins = calibrate(snapshot, index, fitted)
     progress("measuring", 2, 3)
     searcher = CompressedSearcher(snapshot, index, margins, recall=DEFAULT_RECALL)
-    recall = {str(k): share for k, share in measured_recall(searcher, queries).items()}
+    recall = {str(k): share for k, share in measured_recall(searcher, others).items()}
     progress("measuring", 3, 3)
     return {"margins": margins.as_json(), "recall": recall, "queries": len(queries.vectors), "regions": snapshot.rows}
 
@@ -129,14 +124,12 @@ def _measured_again(snapshot: Snapshot, index: CodeIndex, before: Any, progress:
         return dict(before)
     queries = sampled_queries(snapshot, np.arange(len(snapshot)), snapshot.rows, progress)
     now = measured(snapshot, index, queries, progress)
-    if not before:
-        return now
     old = Margins.from_json(before["margins"])
     as_it_was = measured_recall(CompressedSearcher(snapshot, index, old, recall=DEFAULT_RECALL), queries)
     first = before.get("first_regions", before["margins"]["regions"])
     at_first = replace(old, regions=tuple((int(k), int(count)) for k, count in first))
     # In a smaller gallery it may have been measured at other numbers of hits.
-    dearer = max(new / max(at_first.expected_regions(k), 1) for k, new in now["margins"]["regions"])
+    dearer = max(new / max(at_first.expected_regions(DEFAULT_RECALL, k), 1) for k, new in now["margins"]["regions"])
     advice = None
     if min(as_it_was.values()) < DEFAULT_RECALL - _DROP or dearer > _DEARER:
         advice = (

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from patchwise.search.base import Candidates
 from patchwise.search.code_index import CodeIndex, Nearest
 from patchwise.search.exact import ROUNDING, ExactSearcher
-from patchwise.search.margins import Margins
+from patchwise.search.margins import DEFAULT_RECALL, Margins
 from patchwise.search.rescoring import row_scores
 from patchwise.store import Snapshot
 
-__all__ = ["CompressedSearcher"]
+__all__ = ["CompressedSearcher", "Pursuit"]
 
 _QUERIES_AT_ONCE = 16
 _SCANNED_PER_SCORED = 40  # codes that are scanned in the time that one stored vector is scored in
@@ -37,9 +37,10 @@ class CompressedSearcher:
         recall: share of the true best pictures to be found, in (0, 1).
     """
 
-    def __init__(self, snapshot: Snapshot, index: CodeIndex, margins: Margins, *, recall: float = 0.99) -> None:
-        self._snapshot, self._index, self._margins = snapshot, index, margins
-        self._margin = margins.margin(recall)
+    def __init__(
+        self, snapshot: Snapshot, index: CodeIndex, margins: Margins, *, recall: float = DEFAULT_RECALL
+    ) -> None:
+        self._snapshot, self._index, self._margins, self._recall = snapshot, index, margins, recall
         self._exact = ExactSearcher(snapshot, resident_bytes=0)
         self._pieces = index.pieces(*snapshot.places, np.diff(snapshot.starts))
         self._live = self._rows_per_segment(None)
@@ -47,8 +48,7 @@ class CompressedSearcher:
     def aiming_at(self, recall: float, margins: Margins | None = None) -> CompressedSearcher:
         """The same codes, searched for another recall or with other margins."""
         other = copy(self)  # what takes time for many pictures is not done again
-        other._margins = margins or self._margins
-        other._margin = other._margins.margin(recall)
+        other._margins, other._recall = margins or self._margins, recall
         return other
 
     def top(
@@ -58,27 +58,35 @@ class CompressedSearcher:
 
         `allowed` says which pictures may be found: (pictures,) bool.
         """
-        found: list[Candidates] = []
-        for first in range(0, len(queries), _QUERIES_AT_ONCE):
-            found += (best for best, _ in self.answers(queries[first : first + _QUERIES_AT_ONCE], k, allowed))
-        return found
-
-    def answers(
-        self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None = None
-    ) -> list[tuple[Candidates, int]]:
-        """Candidates as by `top`, and how many regions had to be scored for them."""
         of_segment = self._live if allowed is None else self._rows_per_segment(allowed)
         wanted = int(of_segment.sum())
-        regions = max(self._margins.expected_regions(k), _LEAST_REGIONS)
+        regions = max(self._margins.expected_regions(self._recall, k), _LEAST_REGIONS)
         if wanted <= regions + self._index.rows.sum() // _SCANNED_PER_SCORED:
-            return [(best, wanted) for best in self._exact.top(queries, k, allowed)]
+            return self._exact.top(queries, k, allowed)
+        margin = self._margins.margin(self._recall, k)
+        found: list[Candidates] = []
+        for first in range(0, len(queries), _QUERIES_AT_ONCE):
+            for pursuit in self.pursuits(queries[first : first + _QUERIES_AT_ONCE], k, regions, allowed):
+                found.append(pursuit.best(k, regions, margin))
+        return found
+
+    def pursuits(
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        regions: int,
+        allowed: npt.NDArray[np.bool_] | None = None,
+    ) -> list[Pursuit]:
+        """The best regions of each query by their codes, about this many, for those who score them as they like."""
+        of_segment = self._live if allowed is None else self._rows_per_segment(allowed)
+        wanted = max(int(of_segment.sum()), 1)
         # A segment may hold more than its share of what is sought, most of all a small one.
         share = regions * self._index.rows / wanted
         depths = np.where(of_segment > 0, share + 4 * np.sqrt(share) + _LEAST_REGIONS, 0).astype(np.int64)
         lists = self._lists(k, wanted)
         scans = self._index.scan(queries, depths, lists)
         return [
-            _Query(self, query, k, allowed, depths, lists, nearest).best(regions)
+            Pursuit(self._snapshot, self._index, self._margins, query, allowed, depths, lists, nearest)
             for query, nearest in zip(queries, scans, strict=True)
         ]
 
@@ -96,49 +104,59 @@ class CompressedSearcher:
         return np.bincount(segments, weights=rows, minlength=len(self._index)).astype(np.int64)
 
 
-class _Query:
+class Pursuit:
     """One query on its way: regions found by their codes, of which some are scored by their vectors."""
 
     def __init__(
         self,
-        searcher: CompressedSearcher,
+        snapshot: Snapshot,
+        index: CodeIndex,
+        margins: Margins,
         query: npt.NDArray[np.float32],
-        k: int,
         allowed: npt.NDArray[np.bool_] | None,
         depths: npt.NDArray[np.int64],
         lists: int,
         nearest: list[Nearest],
     ) -> None:
-        self._snapshot, self._index, self._margins = searcher._snapshot, searcher._index, searcher._margins
-        self._margin = searcher._margin
-        self._query, self._k, self._allowed = query, k, allowed
+        self._snapshot, self._index, self._margins = snapshot, index, margins
+        self._query, self._allowed = query, allowed
         self._depths, self._lists, self._nearest = depths.copy(), lists, nearest
-        self._scores = np.full(len(self._snapshot), -np.inf, dtype=np.float32)  # best exact score of each picture
         self._gather()
 
-    def best(self, regions: int) -> tuple[Candidates, int]:
-        """Candidates, beginning with the exact scores of this many regions; and how many there were to score."""
-        todo = self._best_of_codes(regions)
+    def best(self, k: int, regions: int, margin: float) -> Candidates:
+        """The k best pictures and those that tie with the last of them.
+
+        At first the best `regions` by code are scored by their vectors, then every one that is expected to come within
+        `margin` of the k-th best picture so far.
+        """
+        scored = np.zeros(len(self._rows), dtype=np.bool_)
+        scores = np.full(len(self._snapshot), -np.inf, dtype=np.float32)  # of each picture, by its best region so far
+        todo = self._best_of_codes(regions, scored)
         while True:
-            self._score(todo)
-            touched = np.flatnonzero(self._scores > -np.inf)
-            scores = self._scores[touched]
-            if len(touched) < self._k:
-                cutoff = -np.inf
-                todo = self._best_of_codes(max(len(todo), regions))
+            if len(todo):
+                np.maximum.at(scores, self._pictures[todo], self._scores_of(todo))
+                scored[todo] = True
+            touched = np.flatnonzero(scores > -np.inf)
+            kth = -np.inf
+            if len(touched) < k:
+                todo = self._best_of_codes(max(len(todo), regions), scored)
             else:
-                kth = float(np.partition(scores, -self._k)[-self._k])
-                cutoff = kth - self._margin
-                todo = np.flatnonzero(~self._scored & (self._code_scores >= cutoff))
+                kth = float(np.partition(scores[touched], -k)[-k])
+                todo = np.flatnonzero(~scored & (self._code_scores >= kth - margin))
             if len(todo):
                 continue
-            if not self._deepen(cutoff) and not (len(touched) < self._k and self._widen()):
+            known = self._rows[scored]
+            if not self._deepen(kth - margin) and not (len(touched) < k and self._widen()):
                 break
-            todo = np.empty(0, dtype=np.int64)
-        if len(touched) > self._k:
-            kept = scores >= kth - ROUNDING
-            touched, scores = touched[kept], scores[kept]
-        return Candidates(touched.astype(np.int64), scores), int(np.count_nonzero(self._code_scores >= cutoff))
+            scored = np.isin(self._rows, known)
+        kept = touched[scores[touched] >= kth - ROUNDING]
+        return Candidates(kept.astype(np.int64), scores[kept])
+
+    def within(self, score: float) -> int:
+        """How many regions are expected to reach a score."""
+        while self._deepen(score):
+            pass
+        return int(np.count_nonzero(self._code_scores >= score))
 
     def _gather(self) -> None:
         """Put the regions of all segments side by side, but for those of pictures that may not be found."""
@@ -153,26 +171,26 @@ class _Query:
             rows.append(live_row[usable])
         self._code_scores: npt.NDArray[np.float32] = np.concatenate(scores)
         self._pictures: npt.NDArray[np.int64] = np.concatenate(pictures)
-        self._live_rows: npt.NDArray[np.int64] = np.concatenate(rows)
-        self._scored = np.zeros(len(self._code_scores), dtype=np.bool_)
+        self._rows: npt.NDArray[np.int64] = np.concatenate(rows)
+        self._scores = np.full(len(self._rows), np.nan, dtype=np.float32)  # exact, as far as they were asked for
 
     def _expected(self, code_scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """The scores to be expected of the vectors behind codes."""
         return (self._margins.slope * code_scores + self._margins.offset).astype(np.float32)
 
-    def _best_of_codes(self, count: int) -> npt.NDArray[np.int64]:
+    def _best_of_codes(self, count: int, scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """The regions not scored yet whose codes fit best."""
-        left = np.flatnonzero(~self._scored)
+        left = np.flatnonzero(~scored)
         if count >= len(left):
             return left
         best: npt.NDArray[np.int64] = left[np.argpartition(self._code_scores[left], -count)[-count:]]
         return best
 
-    def _score(self, regions: npt.NDArray[np.int64]) -> None:
-        if len(regions):
-            scores = row_scores(self._snapshot, self._live_rows[regions], self._query)
-            np.maximum.at(self._scores, self._pictures[regions], scores)
-            self._scored[regions] = True
+    def _scores_of(self, regions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        unknown = regions[np.isnan(self._scores[regions])]
+        if len(unknown):
+            self._scores[unknown] = row_scores(self._snapshot, self._rows[unknown], self._query)
+        return self._scores[regions]
 
     def _deepen(self, cutoff: float) -> bool:
         """Look for more regions in the segments that were left above the cutoff; False where there are none."""
@@ -197,6 +215,10 @@ class _Query:
         found = self._index.scan(self._query[None], depths, self._lists)[0]
         for number in np.flatnonzero(segments):
             self._nearest[number] = found[number]
-        known = self._live_rows[self._scored]
+        rows, scores = self._rows, self._scores
         self._gather()
-        self._scored = np.isin(self._live_rows, known)  # their pictures have their scores already
+        order = np.argsort(rows)
+        place = np.minimum(np.searchsorted(rows, self._rows, sorter=order), max(len(rows) - 1, 0))
+        if len(rows):
+            same = rows[order[place]] == self._rows
+            self._scores[same] = scores[order[place[same]]]
