@@ -291,13 +291,13 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "current.json not of an object": lambda root: (root / "current.json").write_text("[1, 2]"),
     "current.json not text": lambda root: (root / "current.json").write_bytes(b"\xff\xfe\x00"),
     "current.json of a generation that is nowhere": lambda root: (root / "current.json").write_text(
-        '{"format": "patchwise-codes", "version": 1, "generation": "0099"}'
+        '{"format": "patchwise-codes", "version": 2, "generation": "0099"}'
     ),
     "index.json deleted": lambda root: (root / "0001" / "index.json").unlink(),
     "index.json garbage": lambda root: (root / "0001" / "index.json").write_text("garbage"),
     "index.json cut": lambda root: cut(root / "0001" / "index.json"),
     "index.json of a later version": lambda root: (root / "0001" / "index.json").write_text(
-        (root / "0001" / "index.json").read_text().replace('"version": 1', '"version": 99')
+        (root / "0001" / "index.json").read_text().replace('"version": 2', '"version": 99')
     ),
     "the codec deleted": lambda root: (root / "0001" / "codec.safetensors").unlink(),
     "the codec cut": lambda root: cut(root / "0001" / "codec.safetensors"),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from patchwise.codecs import Codec
 from patchwise.compression.calibrate import DEFAULT_RECALL
-from patchwise.store import Codes, Store
+from patchwise.compression.found import found_codes
+from patchwise.store import Store
 
 __all__ = ["CompressionInfo", "CompressionReport", "compression_info"]
 
@@ -64,17 +65,13 @@ class CompressionReport:
 
 def compression_info(store: Store) -> CompressionInfo | None:
     """What is known of a gallery's codes; None where it has none."""
-    codes, kept = Codes.open(store.folder, store.manifest.dimension), store.kept_codec()
-    codec: Codec | None = kept or (codes.codec if codes is not None else None)
+    found, kept = found_codes(store), store.kept_codec()
+    codec: Codec | None = kept or (found.codes.codec if found is not None else None)
     if codec is None:
         return None
-    training = dict(codes.record.training) if codes is not None else {}
-    calibration = dict(codes.record.calibration) if codes is not None else {}
+    training = dict(found.codes.record.training) if found is not None else {}
     counts = store.catalogue.counts()
     regions = counts["regions"] + counts["dead_regions"]
-    recall = _by_k(calibration.get("recall", {}))
-    now = _by_k(calibration.get("recall_now", {})) or recall
-    margins = dict(calibration["margins"]["margins"]) if calibration else {}
     return CompressionInfo(
         codec=codec.name,
         codes_only=kept is not None,
@@ -84,13 +81,9 @@ def compression_info(store: Store) -> CompressionInfo | None:
         memory_bytes=codec.code_bytes * regions,
         trained_on=str(training.get("set", "")),
         training_vectors=int(training.get("vectors", 0)),
-        recall=recall,
-        recall_now=now,
-        margin=float(margins.get(DEFAULT_RECALL, 0.0)),
+        recall=found.recall if found is not None else {},
+        recall_now=found.recall_now if found is not None else {},
+        margin=dict(found.margins.margins).get(DEFAULT_RECALL, 0.0) if found is not None else 0.0,
         given_up={str(name): float(value) for name, value in dict(training.get("given_up", {})).items()},
-        advice=calibration.get("advice"),
+        advice=found.advice if found is not None else None,
     )
-
-
-def _by_k(measured: dict[str, float]) -> dict[int, float]:
-    return {int(k): float(recall) for k, recall in measured.items()}

@@ -27,7 +27,7 @@ __all__ = ["COMPRESSED", "Codes", "CodesRecord", "codes_version", "forget_codes"
 
 COMPRESSED = "compressed"
 _CURRENT, _RECORD, _CODEC = "current.json", "index.json", "codec.safetensors"
-_FORMAT, _VERSION = "patchwise-codes", 1
+_FORMAT, _VERSION = "patchwise-codes", 2  # the version is raised when what a record says changes its shape
 _READ_BYTES = 1 << 22
 
 
@@ -105,8 +105,7 @@ class Codes:
 
     def record_as(self, record: CodesRecord) -> None:
         """Replace what is known of this generation, in one step."""
-        content = {"format": _FORMAT, "version": _VERSION, **asdict(record), "codec_digest": self.codec.digest}
-        _write(self.folder / _RECORD, content)
+        _write(self.folder / _RECORD, {**asdict(record), "codec_digest": self.codec.digest})
         self.record = record
 
     def path(self, shard: int) -> Path:
@@ -196,19 +195,27 @@ def _checksum(codes: npt.NDArray[np.uint8]) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = dict(json.loads(path.read_text(encoding="utf-8")))
+    checksum = content.pop("crc32")
     if content["format"] != _FORMAT or content["version"] != _VERSION:
         raise ValueError(f"{path}: of another version")
-    return dict(content)
+    if _text_checksum(content) != checksum:
+        raise ValueError(f"{path}: not as it was written")
+    return content
+
+
+def _text_checksum(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content).encode())
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON whole or not at all, with a checksum of itself."""
+    content = {"format": _FORMAT, "version": _VERSION, **content}
     temporary = path.with_name(f".{path.name}-{os.getpid()}.new")
     try:
         with writing(path):
             with temporary.open("w", encoding="utf-8") as file:
-                json.dump({"format": _FORMAT, "version": _VERSION, **content}, file, indent=1)
+                json.dump({**content, "crc32": _text_checksum(content)}, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
