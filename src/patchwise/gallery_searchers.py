@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from patchwise.compression import CodesDamaged, codes_searcher, compress, keep_up
+from patchwise.compression import CodesDamaged, codes_searcher, compress_again, keep_up
 from patchwise.encoders import Encoder
 from patchwise.errors import PatchwiseError, UsageError
 from patchwise.search import CompressedSearcher, ExactSearcher, Searcher
@@ -64,8 +64,8 @@ class Searchers:
             with self._store.writer():
                 mended = keep_up(self._store, damaged=damaged)
             if not mended:
-                asked = self._store.compression_wanted()
-                compress(self._store, asked["codec"], asked["train"], encoder=self._encoder)
+                compress_again(self._store, self._encoder)
             return codes_searcher(self._store, self.snapshot)
         except (PatchwiseError, CodesDamaged):
-            return None  # somebody else is writing, or nothing may be written: exact search needs no codes
+            # Somebody else is writing, or nothing may be written. Exact search needs no codes.
+            return codes_searcher(self._store, self.snapshot, mend=True)

@@ -3,7 +3,7 @@
 from patchwise.compression.calibrate import DEFAULT_RECALL
 from patchwise.compression.keep import CodesDamaged, codes_searcher, keep_up
 from patchwise.compression.report import CompressionInfo, CompressionReport, compression_info
-from patchwise.compression.run import compress
+from patchwise.compression.run import compress, compress_again
 from patchwise.compression.training_sets import TRAINING_SETS
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "CompressionReport",
     "codes_searcher",
     "compress",
+    "compress_again",
     "compression_info",
     "keep_up",
 ]

@@ -12,7 +12,7 @@ from patchwise.compression.calibrate import DEFAULT_RECALL, HeldOut, calibrate, 
 from patchwise.compression.found import found_codes
 from patchwise.compression.write import write_codes
 from patchwise.search import CodeIndex, CompressedSearcher, Margins
-from patchwise.store import Codes, Snapshot, Store, forget_codes
+from patchwise.store import Codes, Snapshot, Store, drop_unused, forget_codes
 
 __all__ = ["CodesDamaged", "codes_searcher", "keep_up", "measured", "sampled_queries"]
 
@@ -33,10 +33,10 @@ class CodesDamaged(Exception):
         self.shard = shard
 
 
-def codes_searcher(store: Store, snapshot: Snapshot) -> CompressedSearcher | None:
+def codes_searcher(store: Store, snapshot: Snapshot, *, mend: bool = False) -> CompressedSearcher | None:
     """A searcher over the codes of a gallery; None where there are none that can be used.
 
-    Rows that have no codes yet get theirs in memory.
+    Rows that have no codes yet get theirs in memory; with `mend` also those whose codes are damaged.
 
     Raises:
         CodesDamaged: a shard's codes are not as they were written.
@@ -44,11 +44,11 @@ def codes_searcher(store: Store, snapshot: Snapshot) -> CompressedSearcher | Non
     found = found_codes(store)
     if found is None:
         return None
-    return CompressedSearcher(snapshot, code_index(snapshot, found.codes), found.margins)
+    return CompressedSearcher(snapshot, code_index(snapshot, found.codes, mend=mend), found.margins)
 
 
-def code_index(snapshot: Snapshot, codes: Codes) -> CodeIndex:
-    """The codes of a snapshot in memory.
+def code_index(snapshot: Snapshot, codes: Codes, *, mend: bool = False) -> CodeIndex:
+    """The codes of a snapshot in memory, where `mend` makes anew those that are damaged.
 
     Raises:
         CodesDamaged: a shard's codes are not as they were written.
@@ -59,7 +59,9 @@ def code_index(snapshot: Snapshot, codes: Codes) -> CodeIndex:
             return snapshot.codes(shard)
         found = codes.read(shard)
         if found is None:
-            raise CodesDamaged(shard)
+            if not mend:
+                raise CodesDamaged(shard)
+            return np.empty((0, codes.codec.code_bytes), dtype=np.uint8)
         return found[: snapshot.shards[shard]]
 
     return CodeIndex(snapshot, codes.codec, source)
@@ -69,17 +71,18 @@ def keep_up(store: Store, progress: Progress = lambda _what, _done, _total: None
     """Encode what was added, drop what is gone, and measure again where much was added; the caller holds the lock.
 
     Returns False where there are no codes that can be used: they have to be made anew. `damaged` is a shard whose codes
-    are written again.
+    are written again, as are those of all others that are not as they were written.
 
     Raises:
         StorageFull: the disk refused; the codes that are there stay usable.
     """
+    drop_unused(store.folder)
     found = found_codes(store)
     if found is None:
         return False
     codes = found.codes
     if damaged is not None:
-        forget_codes(store.folder, [damaged])
+        forget_codes(store.folder, {damaged} | {shard for shard in codes.record.shards if codes.read(shard) is None})
     snapshot = store.snapshot()
     write_codes(snapshot, codes, lambda done, total: progress("encoding", done, total))
     if snapshot.rows > _GROWN * found.regions:

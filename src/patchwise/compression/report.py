@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from patchwise.codecs import Codec
 from patchwise.compression.calibrate import DEFAULT_RECALL
 from patchwise.compression.found import found_codes
 from patchwise.store import Store
 
-__all__ = ["CompressionInfo", "CompressionReport", "compression_info"]
+__all__ = ["CompressionInfo", "CompressionReport", "compression_info", "kept_training"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def compression_info(store: Store) -> CompressionInfo | None:
     if codec is None:
         return None
     training = dict(found.codes.record.training) if found is not None else {}
+    if kept is not None:
+        training = kept_training(store, kept)
     counts = store.catalogue.counts()
     regions = counts["regions"] + counts["dead_regions"]
     return CompressionInfo(
@@ -80,10 +83,22 @@ def compression_info(store: Store) -> CompressionInfo | None:
         codes_bytes=codec.code_bytes * regions,
         memory_bytes=codec.code_bytes * regions,
         trained_on=str(training.get("set", "")),
-        training_vectors=int(training.get("vectors", 0)),
+        training_vectors=training.get("vectors", 0),
         recall=found.recall if found is not None else {},
         recall_now=found.recall_now if found is not None else {},
         margin=dict(found.margins.margins).get(DEFAULT_RECALL, 0.0) if found is not None else 0.0,
-        given_up={str(name): float(value) for name, value in dict(training.get("given_up", {})).items()},
+        given_up=training.get("given_up", {}),
         advice=found.advice if found is not None else None,
     )
+
+
+def kept_training(store: Store, codec: Codec) -> dict[str, Any]:
+    """How the codec was learned whose codes are all that is kept, and what that gave up; empty where nobody knows."""
+    try:
+        known = store.compression_wanted()["kept"]
+        if known["digest"] != codec.digest:
+            return {}
+        given_up = {str(name): float(value) for name, value in known["given_up"].items()}
+        return {"set": str(known["set"]), "vectors": int(known["vectors"]), "given_up": given_up}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from patchwise.codecs import TRAINING_VECTORS, Codec, CodecName, choose_codec, parse_codec, train_codec
 from patchwise.compression.calibrate import HeldOut
 from patchwise.compression.keep import Progress, code_index, measured, sampled_queries
-from patchwise.compression.report import CompressionReport, compression_info
+from patchwise.compression.report import CompressionReport, compression_info, kept_training
 from patchwise.compression.training_sets import parse_training_set, training_vectors
 from patchwise.compression.write import write_codes
 from patchwise.encoders import Encoder
@@ -23,7 +23,7 @@ from patchwise.search import CodeIndex
 from patchwise.search.ranking import region_scores
 from patchwise.store import Codes, Snapshot, Store
 
-__all__ = ["compress", "machine_memory"]
+__all__ = ["compress", "compress_again", "machine_memory"]
 
 _SEED = 0
 _HELD_OUT_SHARE = 0.1
@@ -66,9 +66,13 @@ def compress(
             raise UsageError(f"{store.folder}: holds {len(snapshot)} images; index some before they are compressed")
         began = time.perf_counter()
         apart = _held_out_pictures(len(snapshot))
-        training: dict[str, Any] = {"asked": {"codec": codec, "train": train}, "set": train, "seed": _SEED}
-        codec_made = _kept(store, codec)
-        if codec_made is None:
+        asked: dict[str, Any] = {"codec": codec, "train": train}
+        training = {"asked": dict(asked), "set": train, "seed": _SEED}
+        codec_made = kept = _kept(store, codec)
+        if codec_made is not None:  # nothing is learned any more
+            training |= kept_training(store, codec_made)
+            asked |= {"codec": codec_made.name, "kept": store.compression_wanted().get("kept")}
+        else:
             name = codec if codec != "auto" else choose_codec(snapshot.dimension, snapshot.rows, machine_memory())
             vectors = training_vectors(
                 chosen_set,
@@ -86,17 +90,21 @@ def compress(
             training["vectors"] = len(vectors)
         trained = time.perf_counter()
         codes = Codes.begin(store.folder, codec_made, training)
-        write_codes(snapshot, codes, lambda done, total: progress("encoding", done, total))
-        encoded = time.perf_counter()
-        index = code_index(snapshot, codes)
-        queries = sampled_queries(snapshot, np.flatnonzero(apart), _SEED, progress)
-        codes.record_as(replace(codes.record, calibration=measured(snapshot, index, queries, progress)))
-        if codes_only and store.kept_codec() is None:
-            training["given_up"] = _given_up(snapshot, index, queries)
-            codes.record_as(replace(codes.record, training=training))
+        try:
+            write_codes(snapshot, codes, lambda done, total: progress("encoding", done, total))
+            encoded = time.perf_counter()
+            index = code_index(snapshot, codes)
+            queries = sampled_queries(snapshot, np.flatnonzero(apart), _SEED, progress)
+            codes.record_as(replace(codes.record, calibration=measured(snapshot, index, queries, progress)))
+            if codes_only and kept is None:  # all that will be known of the vectors, so it is kept with the truth
+                given_up = _given_up(snapshot, index, queries)
+                asked["kept"] = {**training, "digest": codec_made.digest, "given_up": given_up}
+        except BaseException:
+            codes.discard()
+            raise
         codes.publish()
         images, regions = len(snapshot), snapshot.rows
-        store.remember_compression({"codec": codec, "train": train})
+        store.remember_compression(asked)
     if codes_only:
         del snapshot, index
         store.keep_only_codes(codec_made, lambda done, total: progress("dropping vectors", done, total))
@@ -107,6 +115,17 @@ def compress(
     if info is None:
         raise GalleryMismatch(f"{store.folder}: changed while it was compressed; run the same command again")
     return CompressionReport(info, images, regions, trained - began, encoded - trained, ended - encoded, tuple(notes))
+
+
+def compress_again(store: Store, encoder: Callable[[], Encoder] | None = None) -> CompressionReport:
+    """Make lost codes anew, with what was asked for last.
+
+    Raises:
+        PatchwiseError: as for `compress`.
+    """
+    asked = store.compression_wanted()
+    codec = "auto" if store.kept_codec() is not None else str(asked.get("codec", "auto"))
+    return compress(store, codec, str(asked.get("train", "random")), encoder=encoder)
 
 
 def machine_memory() -> int:

@@ -23,7 +23,7 @@ from patchwise.codecs import Codec, load_codec
 from patchwise.errors import GalleryDamaged
 from patchwise.store.files import force_folder, total_size, writing
 
-__all__ = ["COMPRESSED", "Codes", "CodesRecord", "codes_version", "forget_codes"]
+__all__ = ["COMPRESSED", "Codes", "CodesRecord", "codes_version", "drop_unused", "forget_codes"]
 
 COMPRESSED = "compressed"
 _CURRENT, _RECORD, _CODEC = "current.json", "index.json", "codec.safetensors"
@@ -79,20 +79,25 @@ class Codes:
 
     @classmethod
     def begin(cls, gallery: Path, codec: Codec, training: Mapping[str, Any]) -> Codes:
-        """A new generation, not in use before `publish`.
+        """A new generation, not in use before `publish`; what an interrupted one has left is deleted.
 
         Raises:
             StorageFull: the disk refused.
         """
         root = gallery / COMPRESSED
+        drop_unused(gallery)
         with writing(root):
             root.mkdir(exist_ok=True)
             numbers = [int(entry.name) for entry in root.iterdir() if entry.name.isdecimal()]
             folder = root / f"{max(numbers, default=0) + 1:04d}"
             folder.mkdir()
-        codec.save(folder / _CODEC)
         made = cls(folder, codec, CodesRecord(codec.name, codec.dimension, training=training))
-        made.record_as(made.record)
+        try:
+            codec.save(folder / _CODEC)
+            made.record_as(made.record)
+        except BaseException:
+            made.discard()
+            raise
         return made
 
     def publish(self) -> None:
@@ -102,6 +107,10 @@ class Codes:
         for entry in root.iterdir():
             if entry != self.folder and entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)  # in use elsewhere (Windows): gone with the next generation
+
+    def discard(self) -> None:
+        """Delete this generation, which was not put to use."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def record_as(self, record: CodesRecord) -> None:
         """Replace what is known of this generation, in one step."""
@@ -125,13 +134,15 @@ class Codes:
 
         Every byte is compared with its checksum.
         """
-        rows = self.rows(shard)
+        rows, written = self.rows(shard), self.record.shards.get(shard, (0, 0))[0]
+        if rows < written:
+            return None  # deleted or cut short
         if rows == 0:
             return np.empty((0, self.codec.code_bytes), dtype=np.uint8)
         try:
             codes = np.memmap(self.path(shard), dtype=np.uint8, mode="r", shape=(rows, self.codec.code_bytes))
         except (OSError, ValueError):
-            return None  # deleted or cut short since it was looked at
+            return None  # since it was looked at
         return codes if _checksum(codes) == self.record.shards[shard][1] else None
 
     def append(self, shard: int, first: int, blocks: Iterator[npt.NDArray[np.uint8]]) -> None:
@@ -171,6 +182,18 @@ def codes_version(gallery: Path) -> int:
     with suppress(OSError):
         return (gallery / COMPRESSED / _CURRENT).stat().st_mtime_ns
     return 0
+
+
+def drop_unused(gallery: Path) -> None:
+    """Delete the generations that interrupted compressions have left; the caller keeps every other writer out."""
+    root, current = gallery / COMPRESSED, ""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        current = str(_read(root / _CURRENT)["generation"])
+    for entry in root.iterdir() if root.is_dir() else ():
+        if entry.name.isdecimal() and entry.name != current:
+            shutil.rmtree(entry, ignore_errors=True)
+    for left in (*root.glob(".*.new"), *root.glob("*/.*.new")):
+        _remove(left)
 
 
 def forget_codes(gallery: Path, shards: Iterable[int]) -> None:

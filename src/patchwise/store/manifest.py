@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from patchwise.errors import GalleryDamaged, GalleryMismatch
 
@@ -21,7 +22,8 @@ _VERSION = 1
 class Manifest:
     """`encoder` is the record of `patchwise.encoders.encoder_record`; `whitening` is "shipped" or "gallery".
 
-    `compression` is what the gallery was asked to be compressed with, empty where it never was.
+    `compression` is what the gallery was asked to be compressed with, empty where it never was; and, where only codes
+    are kept, what is known of their making.
     """
 
     encoder: Mapping[str, str | int]
@@ -29,7 +31,7 @@ class Manifest:
     whitening: str
     created: str
     patchwise: str
-    compression: Mapping[str, str] = field(default_factory=dict)
+    compression: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def dimension(self) -> int:
@@ -75,7 +77,7 @@ class Manifest:
                 str(content["whitening"]),
                 str(content["created"]),
                 str(content["patchwise"]),
-                {str(key): str(value) for key, value in content.get("compression", {}).items()},
+                dict(content.get("compression", {})),
             )
         except PermissionError:
             raise

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -152,12 +153,12 @@ class Store:
         with self.writer():
             keep_only_codes(self.catalogue, self.shards, codec, progress)
 
-    def remember_compression(self, asked: Mapping[str, str]) -> None:
+    def remember_compression(self, asked: Mapping[str, Any]) -> None:
         """Note in the manifest what the gallery is to be compressed with; the caller is the writer."""
         self.manifest = replace(self.manifest, compression=dict(asked))
         self.manifest.write(self.folder)
 
-    def compression_wanted(self) -> Mapping[str, str]:
+    def compression_wanted(self) -> Mapping[str, Any]:
         """What the gallery was last asked to be compressed with, by whichever process; empty where it never was."""
         return Manifest.read(self.folder).compression
 
