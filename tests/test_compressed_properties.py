@@ -33,9 +33,6 @@ from patchwise.store import shards
 NAMES = [f"{letter}.png" for letter in "abcdef"] + ["sub/a.png", "sub/b.png"]
 SEEDS = range(8)
 K = 3
-# Margins of galleries of a few pictures are measured with one or two queries only: the promise of 0.99 is held but
-# nearly (0.9895 over 3,440 searches) where, as here, codes are scanned in spite of it.
-SLACK = 0.01
 CODECS = ["fastscan:24", "fastscan:8", "pq:16", "ivf:16:2", "SQ8"]
 name_of, seed_of = st.sampled_from(NAMES), st.sampled_from(SEEDS)
 
@@ -279,7 +276,7 @@ def test_any_order_of_changes_compression_and_damage(examples: int, monkeypatch:
     Compressed.wanted.clear()
     run(Compressed, examples, 12)
     assert scans and len(Compressed.wanted) > 10 * examples  # codes were searched indeed
-    assert sum(Compressed.wanted) / len(Compressed.wanted) >= DEFAULT_RECALL - SLACK
+    assert sum(Compressed.wanted) / len(Compressed.wanted) >= DEFAULT_RECALL
 
 
 @pytest.mark.usefixtures("small")

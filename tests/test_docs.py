@@ -151,7 +151,7 @@ def test_what_is_said_of_measuring_recall_is_what_is_done() -> None:
     assert run._HELD_OUT_SHARE == 0.1 and keep._GROWN == 1.25 and AUTO_SHARE == 1 / 8
     for claim in (
         f"A tenth of the images, at most {run._HELD_OUT_MOST:,}, is held out",
-        f"regions of up to {keep._QUERIES} of them",
+        f"{keep._QUERIES} of their regions",
         "the best {}, {} and {:,} are".format(*calibrate._KS),
         f"- {calibrate.DEFAULT_RECALL}, the default, is an average",
         f"recalls from {first} to {last};",

@@ -52,7 +52,7 @@ def held_out(
 ) -> HeldOut:
     """Search exactly for (Q, dimension) queries, of which each may be a region of its `own` picture (else -1)."""
     # A question for half of all pictures is no search any more.
-    ks = tuple(k for k in _KS if k <= max(len(snapshot) // 2, 1)) or (max(len(snapshot) - 1, 1),)
+    ks = tuple(k for k in _KS if k <= max(len(snapshot) // 2, 1)) or (max(len(snapshot) // 2, 1),)
     answers = ExactSearcher(snapshot, resident_bytes=0).top(vectors, ks[-1] + 1)
     searching()
     best = tuple(_without(answer, int(picture), ks[-1]) for answer, picture in zip(answers, own, strict=True))

@@ -17,7 +17,6 @@ from patchwise.store import Codes, Snapshot, Store, drop_unused, forget_codes
 __all__ = ["CodesDamaged", "codes_searcher", "keep_up", "measured", "sampled_queries"]
 
 _QUERIES = 192  # of which two thirds set the margins, and the others say what these are worth
-_FEWEST_APART = 24  # fewer queries than these do both
 _GROWN = 1.25  # times as many regions as were measured with: time to measure again
 _DROP = 0.01  # below the default recall: the codebooks fit what was added badly
 _DEARER = 2.0  # times as many regions to score as when the codes were made: the same
@@ -98,9 +97,12 @@ def keep_up(store: Store, progress: Progress = lambda _what, _done, _total: None
 def sampled_queries(
     snapshot: Snapshot, pictures: np.ndarray[Any, np.dtype[np.int64]], seed: int, progress: Progress
 ) -> HeldOut:
-    """A region at random of each of some pictures as queries, with their exact answers among all other pictures."""
+    """Regions at random of some pictures as queries, with their exact answers among all other pictures.
+
+    Of different pictures, as far as there are so many.
+    """
     generator = np.random.default_rng(seed)
-    chosen = np.sort(generator.choice(pictures, min(_QUERIES, len(pictures)), replace=False))
+    chosen = np.sort(generator.choice(pictures, _QUERIES, replace=len(pictures) < _QUERIES))
     counts = snapshot.starts[chosen + 1] - snapshot.starts[chosen]
     rows = snapshot.starts[chosen] + generator.integers(counts)
     vectors = snapshot.gather(rows).astype(np.float32)
@@ -110,9 +112,7 @@ def sampled_queries(
 
 def measured(snapshot: Snapshot, index: CodeIndex, queries: HeldOut, progress: Progress) -> dict[str, Any]:
     """The calibration of codes as their record keeps it."""
-    fitted, others = queries, queries
-    if len(queries.vectors) >= _FEWEST_APART:
-        fitted, others = queries.part(slice(0, None, 3), slice(1, None, 3)), queries.part(slice(2, None, 3))
+    fitted, others = queries.part(slice(0, None, 3), slice(1, None, 3)), queries.part(slice(2, None, 3))
     margins = calibrate(snapshot, index, fitted)
     progress("measuring", 2, 3)
     searcher = CompressedSearcher(snapshot, index, margins, recall=DEFAULT_RECALL)
