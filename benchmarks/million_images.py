@@ -288,6 +288,52 @@ def write(options: argparse.Namespace, measured: dict[str, dict[str, Any]]) -> N
         queries=_QUERIES,
         sizes=measured,
     )
+    plot(measured, ROOT / "docs" / "images" / "million_images.png")
+
+
+def plot(measured: dict[str, dict[str, Any]], path: Path) -> None:
+    """Time of a search and memory it holds over the number of images, both axes logarithmic."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    times, memory = figure.subplots(1, 2)
+    images = np.array([int(size) for size in measured])
+    further = np.array(list(_EXTRAPOLATED.values()))
+    aim = str(_RECALLS[0])
+    lines = (
+        (times, "warm", "#0072B2", "o", [found["search"][aim]["warm"]["median_ms"] for found in measured.values()]),
+        (
+            times,
+            f"cold, {_LIMITS['search'] // _GIB} GiB",
+            "#D55E00",
+            "s",
+            [found["search, limited"][aim]["cold"]["median_ms"] for found in measured.values()],
+        ),
+        (memory, "a search", "#0072B2", "o", [found["search"]["private_bytes"] / _GIB for found in measured.values()]),
+        (
+            memory,
+            "compressing, peak",
+            "#D55E00",
+            "s",
+            [found["compress"]["peak_private_bytes"] / _GIB for found in measured.values()],
+        ),
+    )
+    for axes, label, colour, marker, values in lines:
+        axes.plot(images, values, color=colour, marker=marker, label=label)
+        if label in ("warm", "a search"):  # what grows with the images
+            axes.plot(further, values[-1] * further / images[-1], marker, color=colour, fillstyle="none")
+    times.axhline(150, color="#777777", linewidth=0.8, linestyle=":")
+    times.set_ylabel(f"median of a search (ms), recall {_RECALLS[0]}, k = {_K}")
+    memory.set_ylabel("memory (GiB)")
+    for axes in (times, memory):
+        axes.set(xscale="log", yscale="log", xlabel=f"images x {REGIONS} regions (hollow: extrapolated)")
+        for name, count in _EXTRAPOLATED.items():
+            if not name[0].isdigit():
+                axes.axvline(count, color="#bbbbbb", linewidth=0.8)
+                axes.text(count, axes.get_ylim()[0], f" {name}", rotation=90, va="bottom", ha="right", fontsize=8)
+        axes.grid(True, which="major", linewidth=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=130)
 
 
 def _extrapolated(largest: dict[str, Any], times: float) -> list[str]:
