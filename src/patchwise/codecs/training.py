@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +23,8 @@ _ROTATION_VECTORS = 8_192  # that a rotation is learned from: its cost grows wit
 _ROTATION_ROUNDS = 12
 _VECTORS_PER_LIST = 40
 _MOST_LISTS = 4_096
+_BLAS_FROM = 20  # vectors at once
+_settings = threading.Lock()
 
 
 def train_codec(name: str | CodecName, vectors: npt.NDArray[np.float32], *, seed: int = 0) -> Codec:
@@ -35,8 +40,8 @@ def train_codec(name: str | CodecName, vectors: npt.NDArray[np.float32], *, seed
     if asked.family == "ivf" and not asked.lists:
         asked = replace(asked, lists=int(min(max(count // _VECTORS_PER_LIST, 1), _MOST_LISTS)))
     try:
-        index = _untrained(asked, dimension, seed)
-        on_one_thread(lambda: _train(index, np.ascontiguousarray(vectors, dtype=np.float32)))
+        index = _untrained(asked, dimension)
+        on_one_thread(lambda: _train(index, np.ascontiguousarray(vectors, dtype=np.float32), seed))
         codec = Codec.of(str(asked), index)
         codec.segment(codec.encode(vectors[:1]))
     except RuntimeError as error:  # what FAISS throws, with the line of its source in front
@@ -45,15 +50,13 @@ def train_codec(name: str | CodecName, vectors: npt.NDArray[np.float32], *, seed
     return codec
 
 
-def _untrained(name: CodecName, dimension: int, seed: int) -> Any:
+def _untrained(name: CodecName, dimension: int) -> Any:
     import faiss
 
     product = faiss.METRIC_INNER_PRODUCT
     if name.factory:
         # Codes of a fast scan are those of its plain product quantiser, in another order.
-        index = faiss.index_factory(dimension, name.factory.replace("x4fsr", "x4").replace("x4fs", "x4"), product)
-        _seed(index, seed)
-        return index
+        return faiss.index_factory(dimension, name.factory.replace("x4fsr", "x4").replace("x4fs", "x4"), product)
     bits, parts = (8, name.bytes) if name.family == "pq" else (4, 2 * name.bytes)
     if parts > dimension:
         raise UsageError(
@@ -68,7 +71,6 @@ def _untrained(name: CodecName, dimension: int, seed: int) -> Any:
         inner.own_fields = True
     else:
         inner = faiss.IndexPQ(padded, parts, bits, product)
-    _seed(inner, seed)
     if name.family == "opq":
         rotation = faiss.OPQMatrix(dimension, parts, padded)
         rotation.max_train_points, rotation.niter = _ROTATION_VECTORS, _ROTATION_ROUNDS
@@ -88,25 +90,82 @@ def _behind(transform: Any, inner: Any) -> Any:
     return index
 
 
-def _seed(index: Any, seed: int) -> None:
-    """Fix what learning draws at random, and let few examples do without a warning on the user's terminal."""
+def _train(index: Any, vectors: npt.NDArray[np.float32], seed: int) -> None:
+    """Train; where there are fewer vectors than FAISS asks for, they are repeated."""
+    import faiss
+
+    learners = list(_learners(index))
+    bits = max((learner.nbits for learner in learners if isinstance(learner, faiss.ProductQuantizer)), default=8)
+    rotations = [learner for learner in learners if isinstance(learner, faiss.OPQMatrix)]
+    # A rotation is learned for the codes that are written, not for those of 8 bits that are its default.
+    quantisers = [faiss.ProductQuantizer(rotation.d_out, rotation.M, bits) for rotation in rotations]
+    for learner in [*learners, *quantisers]:
+        _set_up(learner, seed)
+    fewest = max(map(_fewest, [*learners, *quantisers]))
+    if len(vectors) < fewest:
+        vectors = np.resize(vectors, (fewest, vectors.shape[1]))
+    for rotation, quantiser in zip(rotations, quantisers, strict=True):
+        rotation.pq = quantiser
+    try:
+        with _quick_clustering():
+            index.train(vectors)
+    finally:
+        for rotation in rotations:
+            rotation.pq = None
+        for quantiser in quantisers:
+            quantiser.this.own(True)  # which the rotation was taken to do, but does not
+
+
+def _learners(index: Any) -> Iterator[Any]:
+    """An index, and whatever in it learns by itself: transforms, quantisers, and the quantisers these are made of."""
     import faiss
 
     if isinstance(index, faiss.IndexPreTransform):
+        for number in range(index.chain.size()):
+            yield faiss.downcast_VectorTransform(index.chain.at(number))
         index = faiss.downcast_index(index.index)
-    for quantiser in (index, getattr(index, "pq", None)):
-        clustering = getattr(quantiser, "cp", None)
-        if clustering is not None:
-            clustering.seed = seed + 1
-            clustering.min_points_per_centroid = 1
+    yield index
+    for quantiser in (getattr(index, name, None) for name in ("pq", "rq", "prq")):
+        if quantiser is not None:
+            yield quantiser
+            for number in range(getattr(quantiser, "nsplits", 0)):
+                yield faiss.downcast_AdditiveQuantizer(quantiser.subquantizer(number))
 
 
-def _train(index: Any, vectors: npt.NDArray[np.float32]) -> None:
-    """Train; where there are fewer vectors than centres, they are repeated, which FAISS asks for."""
+def _set_up(learner: Any, seed: int) -> None:
+    """Fix what is drawn at random, let few examples do without a warning, and leave out what serves nobody here."""
+    clustering = getattr(learner, "cp", None)
+    if clustering is not None:
+        clustering.seed = seed + 1
+        clustering.min_points_per_centroid = 1
+    if hasattr(learner, "do_polysemous_training"):  # orders centres for a search by Hamming distance; takes minutes
+        learner.do_polysemous_training = False
+
+
+def _fewest(learner: Any) -> int:
+    """How many vectors FAISS asks for: as many as there are centres, or dimensions where a rotation is learned."""
     import faiss
 
-    bare = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
-    centres = max(getattr(getattr(bare, "pq", None), "ksub", 1), getattr(bare, "nlist", 1), 1)
-    if len(vectors) < centres:
-        vectors = np.resize(vectors, (centres, vectors.shape[1]))
-    index.train(vectors)
+    if isinstance(learner, faiss.LinearTransform):
+        return int(max(learner.d_in, learner.d_out))
+    if isinstance(learner, faiss.AdditiveQuantizer):
+        return int(max(learner.d, *(1 << learner.nbits.at(number) for number in range(learner.nbits.size()))))
+    return int(max(getattr(learner, "ksub", 1), getattr(learner, "nlist", 1)))
+
+
+@contextmanager
+def _quick_clustering() -> Iterator[None]:
+    """Distances to centres by matrix products, however few dimensions a part has.
+
+    FAISS computes small ones directly: with 5,000 vectors, 32 parts of 8 dimensions and 256 centres that takes eleven
+    times as long. The setting is one for the whole process.
+    """
+    import faiss
+
+    with _settings:
+        before = faiss.cvar.distance_compute_blas_threshold
+        faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM
+        try:
+            yield
+        finally:
+            faiss.cvar.distance_compute_blas_threshold = before
