@@ -38,7 +38,7 @@ ROWS = 5  # of each picture
 def decoded(codec: Codec, seed: int, level: int = 1) -> bytes:
     """What is read of a picture that is kept as codes."""
     vectors = make_encoded("", seed, level).vectors.astype("<f2").astype(np.float32)
-    return codec.decode(codec.encode(vectors)).astype("<f2").tobytes()
+    return codec.vectors(codec.encode(vectors)).astype("<f2").tobytes()
 
 
 def names(store: Store) -> list[str]:

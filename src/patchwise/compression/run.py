@@ -173,7 +173,7 @@ def _given_up(snapshot: Snapshot, index: CodeIndex, queries: HeldOut) -> dict[st
         overlaps.append(float(hits[: len(true)].mean()))
         for picture in true.tolist():
             vectors = snapshot.vectors(picture).astype(np.float32)
-            winner = int((codec.decode(codec.encode(vectors)) @ query).argmax())
+            winner = int((codec.vectors(codec.encode(vectors)) @ query).argmax())
             same.append(winner == int(region_scores(snapshot, picture, query).argmax()))
     return {"map": float(np.mean(precisions)), "overlap": float(np.mean(overlaps)), "same_region": float(np.mean(same))}
 
@@ -182,7 +182,7 @@ def _ranked_by_codes(snapshot: Snapshot, codec: Codec, queries: HeldOut) -> list
     """All pictures of the snapshot for each query, ranked by decoded vectors alone."""
     scores = np.empty((len(queries.vectors), len(snapshot)), dtype=np.float32)
     for first, end, vectors in snapshot.runs(65_536):
-        decoded = codec.decode(codec.encode(vectors.astype(np.float32)))
+        decoded = codec.vectors(codec.encode(vectors.astype(np.float32)))
         local = snapshot.starts[first:end] - snapshot.starts[first]
         scores[:, first:end] = np.maximum.reduceat(decoded @ queries.vectors.T, local, axis=0).T
     return [np.argsort(-row, kind="stable") for row in scores]

@@ -70,7 +70,7 @@ class VectorRows:
 
 
 def _decoded(stored: StoredRows, codec: Codec | None) -> npt.NDArray[np.float16]:
-    return stored if codec is None else codec.decode(stored).astype("<f2")
+    return stored if codec is None else codec.vectors(stored).astype("<f2")
 
 
 class Shards:
