@@ -11,7 +11,7 @@ from PIL import Image
 
 import patchwise
 
-HEAVY = {"numpy", "PIL", "onnxruntime", "sqlite3", "torch", "sklearn", "skimage"}
+HEAVY = {"numpy", "PIL", "onnxruntime", "sqlite3", "torch", "sklearn", "skimage", "faiss", "safetensors"}
 
 
 def modules_after(code: str) -> set[str]:
@@ -46,7 +46,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not modules_after("import patchwise") & (HEAVY | {"typer", "rich"})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["search", "--help"], ["index", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["search", "--help"], ["index", "--help"], ["compress", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = f"sys.argv = {['patchwise', *arguments]!r}\nfrom patchwise.cli import main\nmain()"
     assert not modules_after(code) & HEAVY
