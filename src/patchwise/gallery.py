@@ -296,13 +296,14 @@ class Gallery(GallerySearch):
 
         Args:
             codec: "auto" chooses by the size of the gallery and the memory of this machine; or "fastscan:BYTES",
-                "pq:BYTES", "opq:BYTES", "ivf:BYTES[:LISTS]", or a factory string of FAISS.
+                "pq:BYTES", "opq:BYTES", "ivf:BYTES[:LISTS]", or a factory string of FAISS. "none" deletes the codes:
+                every search is exact from then on.
             train: what codebooks are learned from: a key of `patchwise.compression.TRAINING_SETS`.
             codes_only: delete the vectors themselves afterwards, for good; codes are searched as if they were vectors.
             progress: told what is under way, how much of it is done, and how much there is.
 
         Raises:
-            UsageError: no such codec or training set, or fewer than two images.
+            UsageError: no such codec or training set, fewer than two images, or "none" where only codes are kept.
             GalleryMismatch: only codes of another codec are kept.
             GalleryBusy: another process is writing.
             StorageFull: the disk refused; what was there stays usable.

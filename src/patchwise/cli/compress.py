@@ -25,7 +25,8 @@ fastscan:BYTES: 4-bit product quantiser, scanned in registers.
 pq:BYTES: 8-bit product quantiser: more exact at equal bytes, many times slower to learn and to search.
 opq:BYTES: a learned rotation, then fastscan: slow to learn.
 ivf:BYTES[:LISTS]: inverted lists of fastscan codes: looks at the nearest lists only.
-Or a factory string of FAISS, such as SQ8."""
+Or a factory string of FAISS, such as SQ8.
+none: delete the codes, and search exactly from then on."""
 _SETS = """random: regions at random, of all images.
 whole: whole images only.
 distinct: the half of each image's regions that are least like the image as a whole.
@@ -52,7 +53,7 @@ def compress(
 
     with Gallery.open(gallery) as opened:
         before, codes_before = opened.info(), opened.compression()
-        if codes_only and not yes and before.fp16_bytes:
+        if codes_only and not yes and before.fp16_bytes and codec != "none":
             _confirm(before)
         try:
             with progress_bars("choosing training regions") as advance:
@@ -65,6 +66,8 @@ def compress(
         say(note)
     if as_json:
         print_json(_as_json(report, after))
+    elif codec == "none":
+        typer.echo(f"{after.path}: no codes any more; every search is exact")
     else:
         for line in _lines(report, after):
             typer.echo(line)

@@ -10,7 +10,7 @@ from patchwise.compression.calibrate import DEFAULT_RECALL
 from patchwise.compression.found import found_codes
 from patchwise.store import Store
 
-__all__ = ["CompressionInfo", "CompressionReport", "compression_info", "kept_training"]
+__all__ = ["NO_CODES", "CompressionInfo", "CompressionReport", "compression_info", "kept_training"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class CompressionInfo:
     margin: float
     given_up: dict[str, float]
     advice: str | None
+
+
+NO_CODES = CompressionInfo("none", False, 0, 0.0, 0, 0, "", 0, {}, {}, 0.0, {}, None)
 
 
 @dataclass(frozen=True)

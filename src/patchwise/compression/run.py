@@ -14,14 +14,14 @@ import numpy.typing as npt
 from patchwise.codecs import TRAINING_VECTORS, Codec, CodecName, choose_codec, parse_codec, train_codec
 from patchwise.compression.calibrate import HeldOut
 from patchwise.compression.keep import Progress, code_index, measured, sampled_queries
-from patchwise.compression.report import CompressionReport, compression_info, kept_training
+from patchwise.compression.report import NO_CODES, CompressionReport, compression_info, kept_training
 from patchwise.compression.training_sets import parse_training_set, training_vectors
 from patchwise.compression.write import write_codes
 from patchwise.encoders import Encoder
 from patchwise.errors import GalleryMismatch, UsageError
 from patchwise.search import CodeIndex
 from patchwise.search.ranking import region_scores
-from patchwise.store import Codes, Snapshot, Store
+from patchwise.store import Codes, Snapshot, Store, drop_all
 
 __all__ = ["compress", "compress_again", "machine_memory"]
 
@@ -45,17 +45,19 @@ def compress(
 
     Args:
         store: the gallery.
-        codec: `auto`, or a name that `patchwise.codecs.parse_codec` reads.
+        codec: `auto`, or what `patchwise.codecs.parse_codec` reads; `none` deletes the codes and the wish for any.
         train: the training set of the codebooks, one of `TRAINING_SETS`.
         codes_only: delete the vectors afterwards, and keep their codes alone.
         encoder: gives the gallery's encoder, for the training sets that need it.
         progress: told what is under way, how much of it is done, and how much there is.
 
     Raises:
-        UsageError: no such codec or training set, or too few images.
+        UsageError: no such codec or training set, too few images, or no codec where only codes are kept.
         GalleryMismatch: only codes of another codec are kept.
         GalleryBusy, StorageFull: as for adding; what was there stays usable.
     """
+    if codec == "none":
+        return _without_codes(store, codes_only)
     if codec != "auto":
         parse_codec(codec)
     chosen_set = parse_training_set(train)
@@ -115,6 +117,20 @@ def compress(
     if info is None:
         raise GalleryMismatch(f"{store.folder}: changed while it was compressed; run the same command again")
     return CompressionReport(info, images, regions, trained - began, encoded - trained, ended - encoded, tuple(notes))
+
+
+def _without_codes(store: Store, codes_only: bool) -> CompressionReport:
+    """Delete the codes, and forget that there were to be any."""
+    with store.writer():
+        if codes_only or store.kept_codec() is not None:
+            raise UsageError(
+                f"{store.folder}: codec none: only codes {'are to be' if codes_only else 'are'} kept, and without them "
+                "nothing is left to search"
+            )
+        store.remember_compression({})  # first: a search that looks in between must not make them again
+        drop_all(store.folder)
+        counts = store.catalogue.counts()
+    return CompressionReport(NO_CODES, counts["images"], counts["regions"], 0.0, 0.0, 0.0)
 
 
 def compress_again(store: Store, encoder: Callable[[], Encoder] | None = None) -> CompressionReport:

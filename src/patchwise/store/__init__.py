@@ -1,7 +1,7 @@
 """What we remember: the catalogue of images (SQLite), the vector shards, the manifest, and their upkeep."""
 
 from patchwise.store.catalogue import FileRow
-from patchwise.store.codes import Codes, CodesRecord, codes_version, drop_unused, forget_codes
+from patchwise.store.codes import Codes, CodesRecord, codes_version, drop_all, drop_unused, forget_codes
 from patchwise.store.info import GalleryInfo, gallery_info
 from patchwise.store.manifest import Manifest
 from patchwise.store.snapshot import Snapshot
@@ -21,6 +21,7 @@ __all__ = [
     "VerifyReport",
     "Writer",
     "codes_version",
+    "drop_all",
     "drop_unused",
     "forget_codes",
     "gallery_info",

@@ -23,7 +23,7 @@ from patchwise.codecs import Codec, load_codec
 from patchwise.errors import GalleryDamaged
 from patchwise.store.files import force_folder, total_size, writing
 
-__all__ = ["COMPRESSED", "Codes", "CodesRecord", "codes_version", "drop_unused", "forget_codes"]
+__all__ = ["COMPRESSED", "Codes", "CodesRecord", "codes_version", "drop_all", "drop_unused", "forget_codes"]
 
 COMPRESSED = "compressed"
 _CURRENT, _RECORD, _CODEC = "current.json", "index.json", "codec.safetensors"
@@ -194,6 +194,20 @@ def drop_unused(gallery: Path) -> None:
             shutil.rmtree(entry, ignore_errors=True)
     for left in (*root.glob(".*.new"), *root.glob("*/.*.new")):
         _remove(left)
+
+
+def drop_all(gallery: Path) -> None:
+    """Delete all generations; the caller keeps every other writer out.
+
+    Raises:
+        StorageFull: the disk refused.
+    """
+    root = gallery / COMPRESSED
+    with writing(root):
+        (root / _CURRENT).unlink(missing_ok=True)  # first, so that what is left is not in use, however this ends
+    drop_unused(gallery)
+    with suppress(OSError):
+        root.rmdir()
 
 
 def forget_codes(gallery: Path, shards: Iterable[int]) -> None:
