@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from patchwise.codecs import Codec, load_codec
 from patchwise.errors import GalleryDamaged
-from patchwise.store.files import force_folder, total_size, writing
+from patchwise.store.files import force_folder, opening, total_size, writing
 
 __all__ = ["COMPRESSED", "Codes", "CodesRecord", "codes_version", "drop_all", "drop_unused", "forget_codes"]
 
@@ -140,7 +140,8 @@ class Codes:
         if rows == 0:
             return np.empty((0, self.codec.code_bytes), dtype=np.uint8)
         try:
-            codes = np.memmap(self.path(shard), dtype=np.uint8, mode="r", shape=(rows, self.codec.code_bytes))
+            with opening(self.folder, len(self.record.shards)):
+                codes = np.memmap(self.path(shard), dtype=np.uint8, mode="r", shape=(rows, self.codec.code_bytes))
         except (OSError, ValueError):
             return None  # since it was looked at
         return codes if _checksum(codes) == self.record.shards[shard][1] else None

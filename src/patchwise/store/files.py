@@ -7,13 +7,14 @@ import errno
 import mmap
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from patchwise.errors import StorageFull
+from patchwise.errors import GalleryError, StorageFull
 
 __all__ = ["HOW_TO_MEND", "MappedRows", "force_folder", "total_size", "writing"]
 
@@ -23,6 +24,8 @@ HOW_TO_MEND = (
 )
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+_TOO_MANY = {errno.EMFILE, errno.ENFILE}
+_FILES_FOR_OTHERS = 64
 _NO_FOLDERS = {errno.EINVAL, errno.ENOTSUP}  # said by file systems on which folders cannot be forced
 
 
@@ -51,6 +54,38 @@ def force_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def allow_open_files(more: int) -> None:
+    """Raise this process's own limit, as far as it may, so that so many more files can be open (not on Windows)."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        needed = len(os.listdir("/dev/fd")) + more + _FILES_FOR_OTHERS
+    except OSError:
+        needed = more + 4 * _FILES_FOR_OTHERS
+    if resource.RLIM_INFINITY not in (soft, hard):
+        needed = min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        with contextlib.suppress(ValueError, OSError):  # then opening them says so
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+@contextlib.contextmanager
+def opening(path: Path, files: int) -> Iterator[None]:
+    """Turn what the system says when too many files are open into a `GalleryError`; `files` are needed at least."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _TOO_MANY:
+            raise
+        raise GalleryError(
+            f"{path}: {files:,} files have to be open at once, more than this system allows ({error.strerror}). Allow "
+            f"more and run the same command again: ulimit -n {2 * files + _FILES_FOR_OTHERS}"
+        ) from error
 
 
 def total_size(paths: Iterable[Path]) -> int:

@@ -13,6 +13,7 @@ from patchwise.codecs import Codec
 from patchwise.regions import Regions
 from patchwise.regions.base import REGION_DTYPE
 from patchwise.store.catalogue import Catalogue
+from patchwise.store.files import allow_open_files, opening
 from patchwise.store.owners import Owners
 from patchwise.store.shards import REGIONS, Shards
 
@@ -30,15 +31,20 @@ class Snapshot:
             columns = catalogue.columns()
             committed, self._codecs = catalogue.shards(), catalogue.codecs()
             shards.check(committed, self._codecs)
+            files = 2 * len(committed)  # a mapped file stays open
+            allow_open_files(files + len(committed))  # and one of codes each, while these are loaded
             # Mapped now, so that a compaction that deletes the files later does not concern this reader.
-            self._vectors = {
-                shard: shards.vectors(shard, rows, self._codecs.get(shard)) for shard, rows in committed.items() if rows
-            }
-            self._regions = {
-                shard: np.memmap(shards.path(shard, REGIONS), dtype=REGION_DTYPE, mode="r", shape=(rows,))
-                for shard, rows in committed.items()
-                if rows
-            }
+            with opening(shards.folder, files):
+                self._vectors = {
+                    shard: shards.vectors(shard, rows, self._codecs.get(shard))
+                    for shard, rows in committed.items()
+                    if rows
+                }
+                self._regions = {
+                    shard: np.memmap(shards.path(shard, REGIONS), dtype=REGION_DTYPE, mode="r", shape=(rows,))
+                    for shard, rows in committed.items()
+                    if rows
+                }
         self._catalogue = catalogue
         self.dimension = shards.dimension
         self._committed = {shard: rows for shard, rows in committed.items() if rows}
