@@ -111,3 +111,52 @@ def test_block_by_block_it_keeps_the_same(
         limit = np.sort(row)[-k]
         assert set(np.flatnonzero(row >= limit)) <= set(pictures.tolist()) <= set(np.flatnonzero(row >= limit - 2e-5))
         np.testing.assert_allclose(found, row[pictures], atol=2e-6)
+
+
+MASKS = {
+    "none": lambda count: np.zeros(count, dtype=bool),
+    "one": lambda count: np.arange(count) == 4,
+    "every other": lambda count: np.arange(count) % 2 == 0,
+    "the last": lambda count: np.arange(count) > count - 4,
+    "all": lambda count: np.ones(count, dtype=bool),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("resident_bytes", RESIDENT)
+@pytest.mark.parametrize("k", [1, 3, 100])
+def test_only_what_is_allowed_is_a_candidate(
+    snapshot: Snapshot,
+    stored: dict[str, Stored],
+    queries: np.ndarray,
+    resident_bytes: int | None,
+    mask: str,
+    k: int,
+    block_rows: int,
+) -> None:
+    """The best of what is allowed, with all that tie, whatever better there is elsewhere."""
+    index_of = picture_of(snapshot, stored)
+    allowed = MASKS[mask](len(snapshot))
+    searcher = ExactSearcher(snapshot, resident_bytes)
+    found = searcher.top(queries, k, allowed)
+    assert len(found) == len(queries)
+    for query, (candidates, scores) in zip(queries, found, strict=True):
+        best = {index_of[path]: score for score, path, _ in ranked(stored, query) if allowed[index_of[path]]}
+        assert set(candidates.tolist()) <= set(best) and len(set(candidates.tolist())) == len(candidates)
+        if not best:
+            continue
+        limit = sorted(best.values(), reverse=True)[min(k, len(best)) - 1]
+        assert {index for index, score in best.items() if score >= limit - 1e-9} <= set(candidates.tolist())
+        assert all(best[index] >= limit - 1e-4 for index in candidates.tolist())
+        np.testing.assert_allclose(scores, [best[index] for index in candidates.tolist()], atol=2e-6)
+    assert searcher.top(queries[:0], k, allowed) == []
+
+
+def test_everything_allowed_is_as_if_nothing_was_said(snapshot: Snapshot, queries: np.ndarray) -> None:
+    searcher = ExactSearcher(snapshot)
+    everything = np.ones(len(snapshot), dtype=bool)
+    for k in (1, 4, 100):
+        for one, other in zip(searcher.top(queries, k), searcher.top(queries, k, everything), strict=True):
+            assert set(one.pictures.tolist()) == set(other.pictures.tolist())
+            order, other_order = np.argsort(one.pictures), np.argsort(other.pictures)
+            np.testing.assert_allclose(one.scores[order], other.scores[other_order], atol=2e-6)
