@@ -164,8 +164,8 @@ def compression_quality() -> str:
     ]
     lines = [
         f"What codes cost, in points of mAP / LocScore (uncompressed: {whole}).",
-        "*Alone*: vectors are decoded and scaled to unit length, as with codes only. *Re-scored*: the best 5 % of regions",
-        "by code are scored by their vectors, as a search does, but for as many as it needs. Means of",
+        "*Alone*: vectors are decoded and scaled to unit length, as with codes only. *Re-scored*: the best 5 % of",
+        "regions by code are scored by their vectors, as a search does, but for as many as it needs. Means of",
         f"{len(details['seeds'])} seeds; codebooks learned from other pictures than those that are searched.",
         "",
         *_losses(details["codecs"], lambda row: row["codec"], ("unit", "5 %"), ("alone", "re-scored")),
