@@ -109,7 +109,7 @@ def compress(
         store.remember_compression(asked)
     if codes_only:
         del snapshot, index
-        store.keep_only_codes(codec_made, lambda done, total: progress("dropping vectors", done, total))
+        store.keep_only_codes(codec_made, lambda done, total: progress("dropping vectors", done, total), codes)
         with store.writer():  # the codes are the gallery's own now; those beside them are not needed any more
             write_codes(store.snapshot(), codes, lambda done, total: progress("encoding", done, total))
     ended = time.perf_counter()

@@ -14,17 +14,25 @@ from patchwise.store.catalogue import Catalogue, ContentRow
 from patchwise.store.files import force_folder, writing
 from patchwise.store.shards import CODES, FP16, Shards, checksum
 
-__all__ = ["keep_only_codes"]
+__all__ = ["Rows", "keep_only_codes"]
 
 _BLOCK_ROWS = 16_384
 
 Progress = Callable[[int, int], None]
+Rows = npt.NDArray[np.uint8]
 
 
-def keep_only_codes(catalogue: Catalogue, shards: Shards, codec: Codec, progress: Progress | None = None) -> None:
+def keep_only_codes(
+    catalogue: Catalogue,
+    shards: Shards,
+    codec: Codec,
+    progress: Progress | None = None,
+    made: Callable[[int], Rows | None] = lambda _shard: None,
+) -> None:
     """See `Store.keep_only_codes`; the caller keeps every other writer out.
 
     Of each shard the codes are on disk before the catalogue names them, and that is on disk before the vectors go.
+    `made` gives the codes of a shard where these were made before, all of them and by this codec.
     """
     committed, codecs = catalogue.shards(), catalogue.codecs()
     _refuse(shards, codec, set(codecs.values()))
@@ -39,7 +47,7 @@ def keep_only_codes(catalogue: Catalogue, shards: Shards, codec: Codec, progress
         of_shard = columns[columns[:, ContentRow._fields.index("shard")] == shard]
         checksums: list[tuple[int, int]] = []
         try:
-            for through, found in _write_codes(shards, shard, rows, of_shard, codec):
+            for through, found in _write_codes(shards, shard, rows, of_shard, codec, made(shard)):
                 checksums += found
                 if progress is not None:
                     progress(done + through, total)
@@ -68,7 +76,7 @@ def _refuse(shards: Shards, codec: Codec, kept: set[str]) -> None:
 
 
 def _write_codes(
-    shards: Shards, shard: int, rows: int, contents: npt.NDArray[np.int64], codec: Codec
+    shards: Shards, shard: int, rows: int, contents: npt.NDArray[np.int64], codec: Codec, made: Rows | None
 ) -> Iterator[tuple[int, list[tuple[int, int]]]]:
     """Write a shard's codes file; yields, block by block, rows done so far and (content id, checksum) of pictures."""
     path = shards.path(shard, CODES)
@@ -80,7 +88,7 @@ def _write_codes(
         first, end = block[0].first, block[-1].first + block[-1].rows
         if first < through or end > rows:
             raise _altered(shards, shard)
-        codes, checksums = _codes(shards, shard, block, codec)
+        codes, checksums = _codes(shards, shard, block, codec, made)
         with writing(path), path.open("r+b") as file:
             file.seek(first * codec.code_bytes)
             file.write(codes.tobytes())
@@ -106,8 +114,8 @@ def _blocks(contents: npt.NDArray[np.int64]) -> Iterator[list[ContentRow]]:
 
 
 def _codes(
-    shards: Shards, shard: int, block: list[ContentRow], codec: Codec
-) -> tuple[npt.NDArray[np.uint8], list[tuple[int, int]]]:
+    shards: Shards, shard: int, block: list[ContentRow], codec: Codec, made: Rows | None
+) -> tuple[Rows, list[tuple[int, int]]]:
     """Codes of the rows that some pictures span, and the pictures' checksums with these."""
     first = block[0].first
     rows = block[-1].first + block[-1].rows - first
@@ -122,7 +130,10 @@ def _codes(
             raise _altered(shards, shard)
         owned[place] = True
     codes = np.zeros((rows, codec.code_bytes), dtype=np.uint8)
-    codes[owned] = codec.encode(vectors[owned].astype(np.float32))
+    if made is None:
+        codes[owned] = codec.encode(vectors[owned].astype(np.float32))
+    else:
+        codes[owned] = made[first : first + rows][owned]
     return codes, [(content.id, checksum(codes[place], table[place])) for content, place in places]
 
 

@@ -22,8 +22,8 @@ from patchwise.errors import (
     StorageFull,
 )
 from patchwise.store.catalogue import CATALOGUE, Catalogue
-from patchwise.store.codes import COMPRESSED, forget_codes
-from patchwise.store.conversion import keep_only_codes
+from patchwise.store.codes import COMPRESSED, Codes, forget_codes
+from patchwise.store.conversion import Rows, keep_only_codes
 from patchwise.store.files import total_size
 from patchwise.store.manifest import MANIFEST, Manifest
 from patchwise.store.shards import VECTORS, Shards
@@ -134,7 +134,9 @@ class Store:
             yield Writer(self.catalogue, self.shards)
             self.catalogue.tidy()
 
-    def keep_only_codes(self, codec: Codec, progress: Callable[[int, int], None] | None = None) -> None:
+    def keep_only_codes(
+        self, codec: Codec, progress: Callable[[int, int], None] | None = None, codes: Codes | None = None
+    ) -> None:
         """Replace the fp16 vectors by their codes, shard by shard; what is added later is kept as codes too.
 
         From then on every reader gets the decoded vectors. Readers at work go on with what they have. Killed anywhere,
@@ -143,6 +145,7 @@ class Store:
         Args:
             codec: turns vectors into codes.
             progress: called with how many rows are done, and how many there were to do.
+            codes: derived codes, which are taken where they are whole and of this codec instead of encoding again.
 
         Raises:
             GalleryBusy: another process is writing.
@@ -151,7 +154,14 @@ class Store:
             StorageFull: the disk refused; what was replaced before is safe, and the rest is as it was.
         """
         with self.writer():
-            keep_only_codes(self.catalogue, self.shards, codec, progress)
+            committed = self.catalogue.shards()
+
+            def made(shard: int) -> Rows | None:
+                if codes is None or codes.codec.digest != codec.digest or codes.rows(shard) != committed[shard]:
+                    return None
+                return codes.read(shard)
+
+            keep_only_codes(self.catalogue, self.shards, codec, progress, made)
 
     def remember_compression(self, asked: Mapping[str, Any]) -> None:
         """Note in the manifest what the gallery is to be compressed with; the caller is the writer."""
