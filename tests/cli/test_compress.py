@@ -18,7 +18,7 @@ from PIL import Image
 from patchwise import Gallery
 from patchwise.codecs.names import FAMILIES
 from patchwise.compression import DEFAULT_RECALL, TRAINING_SETS
-from patchwise.search import CompressedSearcher
+from patchwise.search import CodeIndex, CompressedSearcher
 from patchwise.store.codes import Codes
 
 from .conftest import ALBUM, ALBUM_SUB, Cli, Ran, environment
@@ -203,13 +203,19 @@ def test_bars_for_a_terminal_alone(plain: Path) -> None:
 # What a search makes of it
 
 
-def test_a_search_looks_at_codes_and_answers_as_without_them(album: Path, squeezed: Path, hits: Search) -> None:
+def test_a_search_looks_at_codes_and_answers_as_without_them(
+    album: Path, squeezed: Path, hits: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[int] = []
+    scan = CodeIndex.scan
+    monkeypatch.setattr(CodeIndex, "scan", lambda self, *asked: scans.append(len(asked[0])) or scan(self, *asked))
     with Gallery.open(squeezed) as opened:
         searcher = opened.current()[1]
         assert isinstance(searcher, CompressedSearcher)
         vectors = opened.query_vectors([(album / "pictures" / "07.png", None)])
         assert isinstance(vectors[0], np.ndarray)
-        assert searcher.answers(vectors[0][None], 3)[0][1] < REGIONS  # otherwise all of them are scored anyway
+        searcher.top(vectors[0][None], 3)
+        assert scans == [1]  # otherwise all regions are scored anyway
     for picture in ("07", "sub/40"):
         for arguments in (["-k", "3"], ["-k", "10", "--offset", "2"], ["--box", "0,0,48,32"]):
             exact = hits(squeezed, picture, "--exact", *arguments)
