@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+
+from patchwise.store import Codes
 
 from .conftest import Cli
 
@@ -33,6 +37,18 @@ KEYS = {
     "unreadable",
     "compression",
 }
+
+
+def opened_codes(gallery: Path) -> Codes:
+    codes = Codes.open(gallery, 256)
+    assert codes is not None
+    return codes
+
+
+def calibrated(gallery: Path, **values: Any) -> None:
+    """Replace what was measured with a gallery's codes."""
+    codes = opened_codes(gallery)
+    codes.record_as(replace(codes.record, calibration={**codes.record.calibration, **values}))
 
 
 def test_for_people(cli: Cli, shelf: Path) -> None:
@@ -96,11 +112,8 @@ def test_advice_after_additions(
     in_process: Cli, squeezed: Path, tmp_path: Path, picture: Callable[..., Image.Image]
 ) -> None:
     """Where a search of the codes has become much dearer than it was, learning them anew is advised."""
-    record = squeezed / "compressed" / "0001" / "index.json"
-    content = json.loads(record.read_text())
-    margins = content["calibration"]["margins"]
-    margins["regions"] = [[k, 1] for k, _ in margins["regions"]]
-    record.write_text(json.dumps(content))
+    margins = dict(opened_codes(squeezed).record.calibration["margins"])
+    calibrated(squeezed, margins={**margins, "regions": [[k, 1] for k, _ in margins["regions"]]})
     (tmp_path / "new").mkdir()
     for seed in range(300, 316):
         picture(seed).save(tmp_path / "new" / f"{seed}.png")
@@ -116,10 +129,7 @@ def test_advice_after_additions(
 
 
 def test_recall_before_and_after_the_search_was_widened(in_process: Cli, squeezed: Path) -> None:
-    record = squeezed / "compressed" / "0001" / "index.json"
-    content = json.loads(record.read_text())
-    content["calibration"] |= {"recall": {"10": 0.9, "100": 0.87654}, "recall_now": {"10": 1.0, "100": 0.991}}
-    record.write_text(json.dumps(content))
+    calibrated(squeezed, recall={"10": 0.9, "100": 0.87654}, recall_now={"10": 1.0, "100": 0.991})
     lines = in_process("info", "-g", squeezed).out
     assert "recall       1.000 of the best 10, 0.991 of the best 100\n" in lines
     assert "before       0.900 of the best 10, 0.877 of the best 100, until the search was widened" in lines
