@@ -36,7 +36,8 @@ class Codec:
         from safetensors.numpy import save
 
         tensor = {_TENSOR: faiss.serialize_index(index)}
-        return cls(name, save(tensor, {"codec": name, "faiss": faiss.__version__}))
+        # One entry, because several have no order of their own, and the same codec shall have the same digest.
+        return cls(name, save(tensor, {"codec": name}))
 
     @cached_property
     def _index(self) -> Any:
@@ -156,23 +157,25 @@ def _parts(rows: int) -> list[slice]:
     return [slice(first, first + _ROWS_AT_ONCE) for first in range(0, rows, _ROWS_AT_ONCE)]
 
 
-def load_codec(path: Path) -> Codec:
-    """Read a codec.
+def load_codec(path: Path, digest: str | None = None) -> Codec:
+    """Read a codec, which has this digest if one is given.
 
     Raises:
-        GalleryDamaged: the file is missing or is no codec.
+        GalleryDamaged: the file is missing, altered, or no codec.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
         content = path.read_bytes()
+        if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError("altered")  # before FAISS reads it, which trusts what it reads
         load(content)
         length = int.from_bytes(content[:8], "little")
         name = json.loads(content[8 : 8 + length])["__metadata__"]["codec"]
         codec = Codec(str(name), content)
         _ = codec.code_bytes
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise GalleryDamaged(f"{path}: not a readable codec ({reason}). Make it again: patchwise compress") from error
     return codec

@@ -71,11 +71,10 @@ class Codes:
                 dict(content["training"]),
                 dict(content["calibration"]),
             )
-            codec = load_codec(folder / _CODEC)
+            codec = load_codec(folder / _CODEC, str(content["codec_digest"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, GalleryDamaged):
             return None
-        usable = record.dimension == codec.dimension == dimension and codec.digest == content.get("codec_digest")
-        return cls(folder, codec, record) if usable else None
+        return cls(folder, codec, record) if record.dimension == codec.dimension == dimension else None
 
     @classmethod
     def begin(cls, gallery: Path, codec: Codec, training: Mapping[str, Any]) -> Codes:
