@@ -26,7 +26,6 @@ _LEAST_SLOPE = 0.1
 _WIDEST, _HALVINGS = 8.0, 5
 _USUAL = 0.75  # of the queries find what they seek among the regions scored at first
 _AT_FIRST = 12  # regions looked for, for each hit, before it is known how many it takes
-_QUERIES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +93,6 @@ def measured_recall(searcher: CompressedSearcher, queries: HeldOut) -> dict[int,
     return {k: _shares(searcher.top(queries.vectors, k + 1), queries, k) for k in queries.ks}
 
 
-def _searcher(snapshot: Snapshot, index: CodeIndex, margins: Margins) -> CompressedSearcher:
-    return CompressedSearcher(snapshot, index, margins, recall=DEFAULT_RECALL)
-
-
 def _reserved(recall: float) -> float:
     return 1 - (1 - recall) * (1 - _RESERVE)
 
@@ -109,14 +104,8 @@ class _Trial:
         self._queries = queries
         self.margin = margins.margin(DEFAULT_RECALL, queries.ks[-1])
         most = queries.ks[-1]
-        searcher = _searcher(snapshot, index, margins)
-        self._pursuits = [
-            pursuit
-            for first in range(0, len(queries.vectors), _QUERIES_AT_ONCE)
-            for pursuit in searcher.pursuits(
-                queries.vectors[first : first + _QUERIES_AT_ONCE], most, margins.expected_regions(DEFAULT_RECALL, most)
-            )
-        ]
+        regions = margins.expected_regions(DEFAULT_RECALL, most)
+        self._pursuits = list(CompressedSearcher(snapshot, index, margins).pursuits(queries.vectors, most, regions))
 
     def regions(self, k: int, margin: float) -> int:
         """How many regions three quarters of the queries have to score at most."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from copy import copy
 
 import numpy as np
@@ -64,11 +65,9 @@ class CompressedSearcher:
         if wanted <= regions + self._index.rows.sum() // _SCANNED_PER_SCORED:
             return self._exact.top(queries, k, allowed)
         margin = self._margins.margin(self._recall, k)
-        found: list[Candidates] = []
-        for first in range(0, len(queries), _QUERIES_AT_ONCE):
-            for pursuit in self.pursuits(queries[first : first + _QUERIES_AT_ONCE], k, regions, allowed):
-                found.append(pursuit.best(k, regions, margin))
-        return found
+        return [
+            pursuit.best(k, regions, margin) for pursuit in self._pursuits(queries, k, regions, allowed, of_segment)
+        ]
 
     def pursuits(
         self,
@@ -76,19 +75,28 @@ class CompressedSearcher:
         k: int,
         regions: int,
         allowed: npt.NDArray[np.bool_] | None = None,
-    ) -> list[Pursuit]:
+    ) -> Iterator[Pursuit]:
         """The best regions of each query by their codes, about this many, for those who score them as they like."""
         of_segment = self._live if allowed is None else self._rows_per_segment(allowed)
+        return self._pursuits(queries, k, regions, allowed, of_segment)
+
+    def _pursuits(
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        regions: int,
+        allowed: npt.NDArray[np.bool_] | None,
+        of_segment: npt.NDArray[np.int64],
+    ) -> Iterator[Pursuit]:
         wanted = max(int(of_segment.sum()), 1)
         # A segment may hold more than its share of what is sought, most of all a small one.
         share = regions * self._index.rows / wanted
         depths = np.where(of_segment > 0, share + 4 * np.sqrt(share) + _LEAST_REGIONS, 0).astype(np.int64)
         lists = self._lists(k, wanted)
-        scans = self._index.scan(queries, depths, lists)
-        return [
-            Pursuit(self._snapshot, self._index, self._margins, query, allowed, depths, lists, nearest)
-            for query, nearest in zip(queries, scans, strict=True)
-        ]
+        for first in range(0, len(queries), _QUERIES_AT_ONCE):
+            group = queries[first : first + _QUERIES_AT_ONCE]
+            for query, nearest in zip(group, self._index.scan(group, depths, lists), strict=True):
+                yield Pursuit(self._snapshot, self._index, self._margins, query, allowed, depths, lists, nearest)
 
     def _lists(self, k: int, wanted: int) -> int:
         """How many inverted lists to look at: more where fewer of the regions in each may be found, or more hits."""
