@@ -72,6 +72,12 @@ def test_lost_codes_are_made_again_from_a_training_set_that_needs_the_encoder(
     shutil.rmtree(gallery.path / "compressed")
     with reopened(gallery) as again:
         assert searched_by(again) is CompressedSearcher
+    shutil.rmtree(gallery.path / "compressed")
+    queries.unlink()
+    with reopened(gallery) as again:
+        assert searched_by(again) is CompressedSearcher
+        info = again.compression()
+        assert info is not None and info.trained_on == "random"
 
 
 BAD_CALIBRATION: list[Any] = [{}, {"regions": 1}, {"regions": 10**6}, {"margins": {}}, {"margins": 7}, [], 5, None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 import threading
 import time
@@ -11,7 +10,8 @@ import time
 import faiss
 import pytest
 
-from patchwise.threads import in_threads, on_one_thread, processors
+from patchwise.machine import processors
+from patchwise.threads import in_threads, on_one_thread
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 100])
@@ -102,17 +102,6 @@ def test_faiss_has_one_thread_inside_and_as_many_as_before_outside() -> None:
 def test_one_result() -> None:
     assert on_one_thread(lambda: "done") == "done"
     assert on_one_thread(threading.current_thread) is not threading.current_thread()
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to processors")
-def test_processors_are_those_that_this_process_may_use() -> None:
-    everything = os.sched_getaffinity(0)
-    assert processors() == len(everything)
-    try:
-        os.sched_setaffinity(0, {min(everything)})
-        assert processors() == 1
-    finally:
-        os.sched_setaffinity(0, everything)
 
 
 def _squares(queue: multiprocessing.Queue[list[int]]) -> None:

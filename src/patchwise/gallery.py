@@ -331,7 +331,15 @@ class Gallery(GallerySearch):
 
     def current(self, recall: float = DEFAULT_RECALL) -> tuple[Snapshot, Searcher]:
         with self._lock:
-            if self._searchers is None or not self._searchers.up_to_date():
-                self._searchers = None  # freed before the next ones are built
-                self._searchers = Searchers(self._store, lambda: self.encoder)
-            return self._searchers.snapshot, self._searchers.of(recall)
+            searchers = self._current_searchers()
+            return searchers.snapshot, searchers.of(recall)
+
+    def snapshot(self) -> Snapshot:
+        with self._lock:
+            return self._current_searchers().snapshot
+
+    def _current_searchers(self) -> Searchers:
+        if self._searchers is None or not self._searchers.up_to_date():
+            self._searchers = None  # freed before the next ones are built
+            self._searchers = Searchers(self._store, lambda: self.encoder)
+        return self._searchers

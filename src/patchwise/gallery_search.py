@@ -69,6 +69,10 @@ class GallerySearch(ABC):
         is not, or at a recall of 1.
         """
 
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """The live pictures as of now."""
+
     def search(
         self,
         query: Query | None = None,
@@ -198,7 +202,7 @@ class GallerySearch(ABC):
         parts: Iterable[npt.NDArray[np.float32]] = (),
     ) -> Explanation:
         path = hit.path if isinstance(hit, Hit) else os.path.abspath(hit)
-        snapshot, _ = self.current()
+        snapshot = self.snapshot()
         index = snapshot.index_of_path(path)
         if index is None:
             raise UsageError(f"{path}: not in the gallery {self.path}")

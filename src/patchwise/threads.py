@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
-__all__ = ["in_threads", "on_one_thread", "processors"]
+from patchwise.machine import processors
+
+__all__ = ["in_threads", "on_one_thread"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -31,13 +33,6 @@ def in_threads(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
 def on_one_thread(work: Callable[[], _R]) -> _R:
     """The result of `work`, in which FAISS uses one thread."""
     return next(in_threads(lambda _: work(), [None]))
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from patchwise.compression import keep
 from patchwise.store import Codes
 
 from .conftest import Cli
@@ -109,9 +110,14 @@ def test_what_codes_only_gave_up(in_process: Cli, plain: Path) -> None:
 
 
 def test_advice_after_additions(
-    in_process: Cli, squeezed: Path, tmp_path: Path, picture: Callable[..., Image.Image]
+    in_process: Cli,
+    squeezed: Path,
+    tmp_path: Path,
+    picture: Callable[..., Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where a search of the codes has become much dearer than it was, learning them anew is advised."""
+    """Where a search has become much dearer than it was, and new codebooks help, learning them is advised."""
+    monkeypatch.setattr(keep, "_gain_of_learning_anew", lambda *_: 1.25)
     margins = dict(opened_codes(squeezed).record.calibration["margins"])
     calibrated(squeezed, margins={**margins, "regions": [[k, 1] for k, _ in margins["regions"]]})
     (tmp_path / "new").mkdir()
@@ -120,7 +126,7 @@ def test_advice_after_additions(
     ran = in_process("index", tmp_path / "new", "-g", squeezed, "--json")
     assert ran.code == 0 and json.loads(ran.out)["added"] == 16
     assert ran.err.startswith("The codebooks fit what was added less well (") and ran.err.count("\n") == 1
-    assert ran.err.endswith("patchwise compress\n")
+    assert ran.err.endswith("new ones would err by 20% less): learn them anew with patchwise compress\n")
     assert f"advice       {ran.err}" in in_process("info", "-g", squeezed).out
     assert json.loads(in_process("info", "-g", squeezed, "--json").out)["compression"]["advice"] + "\n" == ran.err
     assert in_process("compress", "-g", squeezed).err == ""

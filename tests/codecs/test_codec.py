@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import sys
 from collections.abc import Callable
@@ -203,7 +204,7 @@ def test_a_disk_that_refuses_leaves_what_was_there(
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(codec.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageFull, match=r"codec\.safetensors: cannot be written \(No space left on device\)"):
         trained("pq:6").save(path)
     assert load_codec(path).name == "SQ8"

@@ -58,7 +58,7 @@ def test_polysemous_training_is_left_out(name: str) -> None:
     index = training._untrained(training.parse_codec(name), 32)
     inner = list(training._learners(index))
     assert any(getattr(learner, "do_polysemous_training", False) for learner in inner) or name.startswith("IVF")
-    training._train(index, unit(300), 0)
+    training._train(name, index, unit(300), 0)
     assert not any(getattr(learner, "do_polysemous_training", False) for learner in inner)
 
 

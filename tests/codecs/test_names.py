@@ -64,9 +64,10 @@ def test_families(name: str, parts: tuple[str, int, int]) -> None:
     assert (found.family, found.bytes, found.lists, found.factory) == (*parts, "")
 
 
-@pytest.mark.parametrize(
-    "name", ["", " ", *FAMILIES, "fastscan:", "fastscan:-1", "pq:8.5", "pq:8:2", "fastscan:8:4", "zip:8", "ivf:8:2:1"]
-)
+NO_NAMES = ["", " ", *FAMILIES, "fastscan:", "fastscan:-1", "pq:8.5", "pq:8:2", "fastscan:8:4", "zip:8", "ivf:8:2:1"]
+
+
+@pytest.mark.parametrize("name", [*NO_NAMES, "ivf:8:1000000000", "pq:" + 5000 * "1"])
 def test_what_is_no_name_is_told_what_is(name: str) -> None:
     with pytest.raises(UsageError, match=r"expected auto, fastscan:BYTES, .* or a factory string of FAISS such as SQ8"):
         parse_codec(name)

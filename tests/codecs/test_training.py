@@ -120,6 +120,8 @@ def test_larger_codes_lose_less(vectors: np.ndarray) -> None:
         ("PQ7", "should be a multiple"),
         ("HNSW8", "not implemented"),
         ("fastscan:", "expected auto"),
+        ("ivf:6:100000", r"codec ivf:6:100000: has 100,000 centres in one codebook, more than the 65,536 vectors"),
+        ("PQ4x24", "16,777,216 centres"),
     ],
 )
 def test_what_cannot_be_learned_is_told(

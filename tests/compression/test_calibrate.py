@@ -92,6 +92,17 @@ def test_what_is_measured_is_what_is_counted(tmp_path: Path) -> None:
     assert min(told.values()) < 0.95
 
 
+@pytest.mark.parametrize("codec", ["fastscan:8", "SQ8"])
+def test_of_pictures_that_tie_any_will_do(tmp_path: Path, codec: str) -> None:
+    """Each of 100 pictures is there three times, so that most hits tie with others."""
+    snapshot = make_store(tmp_path / "g", clustered_pictures([2] * 100) * 3).snapshot()
+    queries = asked(snapshot, 40, seed=0)
+    wide = Margins(((0.5, 9.0), (0.999, 9.0)), ((1, 1),))
+    assert set(measured_recall(CompressedSearcher(snapshot, index_of(snapshot, codec), wide), queries).values()) == {
+        1.0
+    }
+
+
 def test_the_same_queries_give_the_same_margins(tmp_path: Path) -> None:
     snapshot = make_store(tmp_path / "g", clustered_pictures([4] * 200)).snapshot()
     index, queries = index_of(snapshot, "fastscan:4"), asked(snapshot, 60, seed=1)

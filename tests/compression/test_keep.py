@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import stat
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +17,9 @@ import pytest
 from patchwise import Gallery
 from patchwise.compression import CodesDamaged, codes_searcher, compress, compression_info, keep_up
 from patchwise.compression import keep as keep_module
-from patchwise.search import compressed
+from patchwise.search import Margins, compressed
 from patchwise.store import Codes, Store
+from patchwise.store.catalogue import CATALOGUE
 from search.coded import (
     assert_exact,
     clustered_pictures,
@@ -127,6 +132,17 @@ def test_more_of_the_same_needs_no_advice(tmp_path: Path) -> None:
     assert min(info.recall_now.values()) >= 0.95
 
 
+def test_codes_that_new_codebooks_would_not_better_need_no_advice(tmp_path: Path) -> None:
+    """A product quantiser of 200 vectors knows them by heart, and vectors of the same kind less well."""
+    pictures = random_pictures([2] * 400)
+    store = make_store(tmp_path / "g", pictures[:100])
+    compress(store, "fastscan:8")
+    assert add(store, pictures[100:])
+    info = compression_info(store)
+    assert info is not None and info.advice is None
+    assert min(info.recall_now.values()) >= 0.95
+
+
 def test_what_is_unlike_what_was_learned_from_brings_advice(tmp_path: Path) -> None:
     """Codebooks of vectors in few dimensions know nothing of the others; margins are widened until it is mended."""
     flat = [np.pad(vectors, ((0, 0), (0, 24))) for vectors in random_pictures([4] * 120, 8)]
@@ -141,6 +157,44 @@ def test_what_is_unlike_what_was_learned_from_brings_advice(tmp_path: Path) -> N
     assert min(info.recall_now.values()) > 0.95
     assert_finds(store)
     assert compress(store, "fastscan:8").info.advice is None
+
+
+def test_rows_that_a_power_cut_took_back_get_no_codes_of_others(tmp_path: Path) -> None:
+    """The catalogue is an hour older than the codes, and other pictures come to stand where the lost ones did."""
+    store = make_store(tmp_path / "g", clustered_pictures([4] * 60))
+    compress(store, "fastscan:8")
+    with closing(sqlite3.connect(tmp_path / "kept")) as kept:
+        with closing(sqlite3.connect(store.folder / CATALOGUE)) as catalogue:
+            catalogue.backup(kept)
+        assert add(store, clustered_pictures([4] * 10, seed=3), "lost")
+        store.close()
+        with closing(sqlite3.connect(store.folder / CATALOGUE)) as catalogue:
+            kept.backup(catalogue)
+    with Store(store.folder) as again:
+        assert len(again.snapshot()) == 60
+        assert add(again, clustered_pictures([4] * 10, seed=4), "others")
+        assert_codes_of_all(again)
+        assert_finds(again)
+
+
+@pytest.mark.parametrize("found", [{10: 0.5}, {10: 0.98}])
+def test_margins_that_find_more_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: dict[int, float]
+) -> None:
+    """Where measuring anew does not reach what was promised, and the old ones do better."""
+    store = make_store(tmp_path / "g", clustered_pictures([4] * 60))
+    compress(store, "fastscan:8")
+    before = opened(store).record.calibration["margins"]
+    worse = replace(Margins.from_json(before), slope=0.5)
+    monkeypatch.setattr(keep_module, "calibrate", lambda *_: worse)
+    monkeypatch.setattr(
+        keep_module, "measured_recall", lambda searcher, _: found if searcher._margins == worse else {10: 0.97}
+    )
+    assert add(store, clustered_pictures([4] * 40, seed=1))
+    now = opened(store).record.calibration
+    kept = found[10] < 0.97
+    assert now["margins"] == json.loads(json.dumps(before if kept else worse.as_json()))
+    assert now["recall_now"] == {"10": 0.97 if kept else 0.98}
 
 
 def test_damage_is_told_and_mended(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from patchwise.compression import compress, compression_info, keep
+from patchwise.compression import compress, compression_info, keep, run
+from patchwise.compression.calibrate import HeldOut
 from patchwise.search import Margins
 from patchwise.search.margins import DEFAULT_RECALL
-from patchwise.store import Codes, Store
-from search.coded import make_store, random_pictures
+from patchwise.store import Codes, Store, shards
+from search.coded import clustered_pictures, make_store, random_pictures
 
 REGIONS = [3, 1, 5, 7] * 6
 
@@ -65,6 +67,36 @@ def test_codes_only_say_what_was_given_up(store: Store) -> None:
     assert report.info.given_up.keys() == {"map", "overlap", "same_region"}
     assert all(0 < share < 1 for share in report.info.given_up.values())  # 2 bytes for 32 numbers
     assert not list(store.folder.rglob("*.f16"))
+
+
+@pytest.mark.parametrize("block", [1, 20, 65_536])
+def test_what_was_given_up_is_what_a_ranking_of_all_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    """With dead rows, several shards and blocks, against every picture ranked by its decoded vectors."""
+    monkeypatch.setattr(run, "_BLOCK_ROWS", block)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 2 * 32 * 60)
+    store = make_store(tmp_path / "g", clustered_pictures(REGIONS * 2))
+    with store.writer() as writer:
+        writer.record(forgotten=["/p/3", "/p/17"])
+    asked: list[HeldOut] = []
+    monkeypatch.setattr(run, "sampled_queries", lambda *some: asked.append(keep.sampled_queries(*some)) or asked[0])
+    snapshot = store.snapshot()
+    vectors = [snapshot.vectors(picture).astype(np.float32) for picture in range(len(snapshot))]
+    info = compress(store, "fastscan:3", codes_only=True).info
+    codec = store.kept_codec()
+    assert codec is not None and len(store.shards.ids_on_disk()) > 2
+    precisions, overlaps, same = [], [], []
+    for query, own, best in zip(asked[0].vectors, asked[0].own.tolist(), asked[0].best, strict=True):
+        true = best.pictures[:10].tolist()
+        by_code = [codec.vectors(codec.encode(of_picture)) @ query for of_picture in vectors]
+        order = sorted((each for each in range(len(vectors)) if each != own), key=lambda each: -by_code[each].max())
+        places = sorted(order.index(picture) + 1 for picture in true)
+        precisions.append(np.mean([number / place for number, place in enumerate(places, start=1)]))
+        overlaps.append(np.mean([place <= len(true) for place in places]))
+        same += [by_code[picture].argmax() == (vectors[picture] @ query).argmax() for picture in true]
+    expected = {"map": np.mean(precisions), "overlap": np.mean(overlaps), "same_region": np.mean(same)}
+    assert info.given_up == pytest.approx(expected, abs=2e-3)
 
 
 def test_exact_codes_give_nothing_up(tmp_path: Path) -> None:

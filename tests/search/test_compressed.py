@@ -367,3 +367,45 @@ def test_few_lists_are_enough_until_they_hold_too_little(tmp_path: Path, work: W
     assert_exact(searcher.top(query, 10, elsewhere)[0], truth, 10, elsewhere)
     for k in (400, 800, 5000):
         assert len(searcher.top(query, k)[0].pictures) >= min(k, 800)
+
+
+@pytest.mark.usefixtures("no_shortcut")
+@pytest.mark.parametrize("codec", ["fastscan:8", "ivf:8:4"])
+def test_codes_that_say_nothing_hide_nothing(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of numbers that are none rank codes anyhow, or lose them: vectors decide then."""
+    snapshot = snapshot_of(tmp_path, clustered_pictures([4] * 200))
+    queries = some_queries(snapshot, 6)
+    truth = true_scores(snapshot, queries)
+    index = index_of(snapshot, codec)
+    search = index._search
+
+    def silent(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
+        scores, rows = search(*arguments)
+        return np.full_like(scores, np.nan), rows
+
+    def lost(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
+        scores, rows = search(*arguments)
+        return scores, np.where(np.arange(rows.shape[1]) < 3, rows, -1)
+
+    for broken in (silent, lost):
+        monkeypatch.setattr(index, "_search", broken)
+        for k in (5, 150):
+            answers = CompressedSearcher(snapshot, index, WIDE).top(queries, k)
+            for scores, found in zip(truth, answers, strict=True):
+                assert len(found.pictures) >= k
+                np.testing.assert_allclose(found.scores, scores[found.pictures], atol=2e-6)
+    assert_exact(CompressedSearcher(snapshot, index, WIDE).top(queries, 5)[0], truth[0], 5)
+
+
+@pytest.mark.usefixtures("no_shortcut")
+def test_looking_at_more_lists_leaves_the_query_as_it_was(tmp_path: Path) -> None:
+    """What measures searches the same query again and again."""
+    snapshot = snapshot_of(tmp_path, clustered_pictures([4] * 200))
+    searcher = CompressedSearcher(
+        snapshot, index_of(snapshot, "ivf:8:16"), Margins(((0.5, 9.0), (0.999, 9.0)), ((10, 40),), lists=1)
+    )
+    (pursuit,) = searcher.pursuits(some_queries(snapshot, 2)[:1], 10, 40)
+    few = pursuit.best(10, 40, 9.0)
+    assert len(pursuit.best(200, 40, 9.0).pictures) == 200
+    again = pursuit.best(10, 40, 9.0)
+    assert set(again.pictures.tolist()) == set(few.pictures.tolist())

@@ -86,10 +86,6 @@ def test_the_limit_decides_what_is_kept_in_memory(snapshot: Snapshot) -> None:
     assert ExactSearcher(snapshot, needed - 1)._matrix is None
 
 
-def test_free_memory_is_plausible() -> None:
-    assert 2**24 < exact._free_memory() < 2**50
-
-
 @pytest.mark.parametrize("resident_bytes", RESIDENT)
 @pytest.mark.parametrize(("rows", "waiting", "k"), [(1, 1, 3), (40, 200, 1), (64, 10**6, 4), (7, 50, 9)])
 def test_block_by_block_it_keeps_the_same(

@@ -88,6 +88,15 @@ def test_gathered_rows_are_those_of_the_pictures(varied: Store, data: st.DataObj
         assert gathered.tobytes() == everything[order].tobytes()
 
 
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_rows_of_pictures_are_theirs_one_after_the_other(varied: Store, data: st.DataObject) -> None:
+    snapshot = varied.snapshot()
+    pictures = np.array(data.draw(st.lists(st.integers(0, len(snapshot) - 1), max_size=20)), dtype=np.int64)
+    expected = [row for picture in pictures for row in range(snapshot.starts[picture], snapshot.starts[picture + 1])]
+    assert snapshot.rows_of(pictures).tolist() == expected
+
+
 @pytest.mark.parametrize("row", [-1, 90])
 def test_rows_that_are_not_live_are_refused(varied: Store, row: int) -> None:
     snapshot = varied.snapshot()

@@ -22,8 +22,8 @@ __all__ = ["compress", "recall_text"]
 # more to import than help may take.
 _CODECS = """auto: by the size of the gallery and the memory of this machine.
 fastscan:BYTES: 4-bit product quantiser, scanned in registers.
-pq:BYTES: 8-bit product quantiser: more exact at equal bytes, many times slower to learn and to search.
-opq:BYTES: a learned rotation, then fastscan: slow to learn.
+pq:BYTES: 8-bit product quantiser: more exact at equal bytes, many times slower to search.
+opq:BYTES: a learned rotation, then fastscan: takes seconds more to learn.
 ivf:BYTES[:LISTS]: inverted lists of fastscan codes: looks at the nearest lists only.
 Or a factory string of FAISS, such as SQ8.
 none: delete the codes, and search exactly from then on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from patchwise.errors import GalleryDamaged, StorageFull
 from patchwise.threads import in_threads
+from patchwise.whole_files import whole_file
 
 __all__ = ["Codec", "load_codec"]
 
@@ -139,16 +139,9 @@ class Codec:
         Raises:
             StorageFull: the disk refused.
         """
-        temporary = path.with_name(f".{path.name}-{os.getpid()}.new")
         try:
-            try:
-                with temporary.open("wb") as file:
-                    file.write(self.content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with whole_file(path) as place:
+                place.write_bytes(self.content)
         except OSError as error:
             raise StorageFull(f"{path}: cannot be written ({error.strerror or error})") from error
 

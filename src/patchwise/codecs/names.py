@@ -12,11 +12,11 @@ __all__ = ["FAMILIES", "CodecName", "parse_codec"]
 # What each family is, in one line of help.
 FAMILIES = {
     "fastscan": "4-bit product quantiser, scanned in registers",
-    "pq": "8-bit product quantiser: more exact at equal bytes, many times slower to learn and to search",
-    "opq": "a learned rotation, then fastscan: slow to learn",
+    "pq": "8-bit product quantiser: more exact at equal bytes, many times slower to search",
+    "opq": "a learned rotation, then fastscan: takes seconds more to learn",
     "ivf": "inverted lists of fastscan codes: looks at the nearest lists only",
 }
-_SIZED = re.compile(r"(?P<family>[a-z]+):(?P<bytes>\d+)(:(?P<lists>\d+))?")
+_SIZED = re.compile(r"(?P<family>[a-z]+):(?P<bytes>\d{1,9})(:(?P<lists>\d{1,9}))?")
 _HOW = f"expected auto, {', '.join(f'{family}:BYTES' for family in FAMILIES)}, or a factory string of FAISS such as SQ8"
 
 

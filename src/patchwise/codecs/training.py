@@ -41,7 +41,7 @@ def train_codec(name: str | CodecName, vectors: npt.NDArray[np.float32], *, seed
         asked = replace(asked, lists=int(min(max(count // _VECTORS_PER_LIST, 1), _MOST_LISTS)))
     try:
         index = _untrained(asked, dimension)
-        on_one_thread(lambda: _train(index, np.ascontiguousarray(vectors, dtype=np.float32), seed))
+        on_one_thread(lambda: _train(str(asked), index, np.ascontiguousarray(vectors, dtype=np.float32), seed))
         codec = Codec.of(str(asked), index)
         codec.segment(codec.encode(vectors[:1]))
     except RuntimeError as error:  # what FAISS throws, with the line of its source in front
@@ -90,7 +90,7 @@ def _behind(transform: Any, inner: Any) -> Any:
     return index
 
 
-def _train(index: Any, vectors: npt.NDArray[np.float32], seed: int) -> None:
+def _train(name: str, index: Any, vectors: npt.NDArray[np.float32], seed: int) -> None:
     """Train; where there are fewer vectors than FAISS asks for, they are repeated."""
     import faiss
 
@@ -102,6 +102,11 @@ def _train(index: Any, vectors: npt.NDArray[np.float32], seed: int) -> None:
     for learner in [*learners, *quantisers]:
         _set_up(learner, seed)
     fewest = max(map(_fewest, [*learners, *quantisers]))
+    if fewest > TRAINING_VECTORS:
+        raise UsageError(
+            f"codec {name}: has {fewest:,} centres in one codebook, more than the {TRAINING_VECTORS:,} vectors that "
+            "codebooks are learned from; choose fewer bits or lists"
+        )
     if len(vectors) < fewest:
         vectors = np.resize(vectors, (fewest, vectors.shape[1]))
     for rotation, quantiser in zip(rotations, quantisers, strict=True):

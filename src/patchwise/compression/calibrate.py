@@ -102,6 +102,7 @@ class _Trial:
 
     def __init__(self, snapshot: Snapshot, index: CodeIndex, margins: Margins, queries: HeldOut) -> None:
         self._queries = queries
+        self._recalls: dict[tuple[int, float], float] = {}
         self.margin = margins.margin(DEFAULT_RECALL, queries.ks[-1])
         most = queries.ks[-1]
         regions = margins.expected_regions(DEFAULT_RECALL, most)
@@ -116,9 +117,12 @@ class _Trial:
         return int(np.quantile(counts, _USUAL)) + 1
 
     def recall(self, k: int, margin: float) -> float:
-        regions = max(self.regions(k, margin), k)
-        answers = [pursuit.best(k + 1, regions, margin) for pursuit in self._pursuits]
-        return _shares(answers, self._queries, k)
+        """The recall at a number of hits; the same question is asked for several recalls in turn."""
+        if (k, margin) not in self._recalls:
+            regions = max(self.regions(k, margin), k)
+            answers = [pursuit.best(k + 1, regions, margin) for pursuit in self._pursuits]
+            self._recalls[k, margin] = _shares(answers, self._queries, k)
+        return self._recalls[k, margin]
 
     def just_wide_enough(self, k: int, recall: float) -> float:
         """The smallest margin with which a recall is met, and what is kept in reserve.
@@ -165,12 +169,17 @@ def _line(coded: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> tupl
 
 
 def _shares(answers: Sequence[Candidates], queries: HeldOut, k: int) -> float:
-    """The share of the true best k pictures among the k best of each answer, on average."""
-    shares = [
-        np.isin(true.pictures[:k], _without(found, int(own), k).pictures).mean()
-        for true, found, own in zip(queries.best, answers, queries.own, strict=True)
-        if len(true.pictures)
-    ]
+    """The share of the true best k pictures among the k best of each answer, on average.
+
+    Of pictures that tie for the k-th place any will do.
+    """
+    shares = []
+    for true, answer, own in zip(queries.best, answers, queries.own, strict=True):
+        best = Candidates(true.pictures[:k], true.scores[:k])
+        if len(best.pictures):
+            found = _without(answer, int(own), k)
+            good = np.isin(found.pictures, best.pictures) | (found.scores >= best.scores[-1] - ROUNDING)
+            shares.append(np.count_nonzero(good) / len(best.pictures))
     return float(np.mean(shares)) if shares else 1.0
 
 

@@ -45,7 +45,7 @@ def found_codes(store: Store) -> FoundCodes | None:
         return FoundCodes(
             codes, margins, int(measured["regions"]), recall, now, None if advice is None else str(advice)
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         return None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from patchwise.codecs import Codec, train_codec
 from patchwise.compression.calibrate import DEFAULT_RECALL, HeldOut, calibrate, held_out, measured_recall
 from patchwise.compression.found import found_codes
 from patchwise.compression.write import write_codes
@@ -20,6 +21,8 @@ _QUERIES = 192  # of which two thirds set the margins, and the others say what t
 _GROWN = 1.25  # times as many regions as were measured with: time to measure again
 _DROP = 0.01  # below the default recall: the codebooks fit what was added badly
 _DEARER = 2.0  # times as many regions to score as when the codes were made: the same
+_GAIN = 1.1  # times the error that new codebooks would have: worth learning them
+_LEARNED_VECTORS, _TRIED_VECTORS = 16_384, 4_096  # of which that is found out
 
 Progress = Callable[[str, int, int], None]
 
@@ -110,15 +113,28 @@ def sampled_queries(
     return held_out(snapshot, vectors, chosen, lambda: progress("measuring", 1, 3))
 
 
-def measured(snapshot: Snapshot, index: CodeIndex, queries: HeldOut, progress: Progress) -> dict[str, Any]:
-    """The calibration of codes as their record keeps it."""
+def measured(
+    snapshot: Snapshot, index: CodeIndex, queries: HeldOut, progress: Progress, before: Margins | None = None
+) -> dict[str, Any]:
+    """The calibration of codes as their record keeps it.
+
+    Margins `before` stay where they find more than the new ones, and these too little.
+    """
     fitted, others = queries.part(slice(0, None, 3), slice(1, None, 3)), queries.part(slice(2, None, 3))
     margins = calibrate(snapshot, index, fitted)
     progress("measuring", 2, 3)
-    searcher = CompressedSearcher(snapshot, index, margins, recall=DEFAULT_RECALL)
-    recall = {str(k): share for k, share in measured_recall(searcher, others).items()}
+    recall = measured_recall(CompressedSearcher(snapshot, index, margins, recall=DEFAULT_RECALL), others)
+    if before is not None and min(recall.values()) < DEFAULT_RECALL:
+        as_it_was = measured_recall(CompressedSearcher(snapshot, index, before, recall=DEFAULT_RECALL), others)
+        if min(as_it_was.values()) > min(recall.values()):
+            margins, recall = before, as_it_was
     progress("measuring", 3, 3)
-    return {"margins": margins.as_json(), "recall": recall, "queries": len(queries.vectors), "regions": snapshot.rows}
+    return {
+        "margins": margins.as_json(),
+        "recall": {str(k): share for k, share in recall.items()},
+        "queries": len(queries.vectors),
+        "regions": snapshot.rows,
+    }
 
 
 def _measured_again(snapshot: Snapshot, index: CodeIndex, before: Any, progress: Progress) -> dict[str, Any]:
@@ -126,18 +142,21 @@ def _measured_again(snapshot: Snapshot, index: CodeIndex, before: Any, progress:
     if len(snapshot) < 2:
         return dict(before)
     queries = sampled_queries(snapshot, np.arange(len(snapshot)), snapshot.rows, progress)
-    now = measured(snapshot, index, queries, progress)
     old = Margins.from_json(before["margins"])
+    now = measured(snapshot, index, queries, progress, old)
     as_it_was = measured_recall(CompressedSearcher(snapshot, index, old, recall=DEFAULT_RECALL), queries)
     first = before.get("first_regions", before["margins"]["regions"])
     at_first = replace(old, regions=tuple((int(k), int(count)) for k, count in first))
     # In a smaller gallery it may have been measured at other numbers of hits.
     dearer = max(new / max(at_first.expected_regions(DEFAULT_RECALL, k), 1) for k, new in now["margins"]["regions"])
     advice = None
-    if min(as_it_was.values()) < DEFAULT_RECALL - _DROP or dearer > _DEARER:
+    worse = min(as_it_was.values()) < DEFAULT_RECALL - _DROP or dearer > _DEARER
+    # Codes of a few vectors know those that they were learned from by heart: then new codebooks would do no better.
+    if worse and (gain := _gain_of_learning_anew(snapshot, index.codec)) > _GAIN:
         advice = (
             f"The codebooks fit what was added less well (recall {min(as_it_was.values()):.3f} before margins were "
-            f"widened, {dearer:.1f} times the work): learn them anew with patchwise compress"
+            f"widened, {dearer:.1f} times the work; new ones would err by {1 - 1 / gain:.0%} less): learn them anew "
+            "with patchwise compress"
         )
     return {
         **now,
@@ -146,3 +165,21 @@ def _measured_again(snapshot: Snapshot, index: CodeIndex, before: Any, progress:
         "first_regions": first,
         "advice": advice,
     }
+
+
+def _gain_of_learning_anew(snapshot: Snapshot, codec: Codec) -> float:
+    """Mean squared error of a codec over that of one learned from the gallery as it is, on regions new to the latter.
+
+    Source of the measure: product quantisation minimises it (Jegou et al., PAMI 2011).
+    """
+    generator = np.random.default_rng(snapshot.rows)
+    pictures = generator.permutation(len(snapshot))[:_LEARNED_VECTORS]  # one region of each would do
+    others = pictures[: max(len(pictures) // 5, 1)]
+    rows = [snapshot.rows_of(np.sort(some)) for some in (others, pictures[len(others) :])]
+    tried, learned = (
+        snapshot.gather(np.sort(generator.choice(of, min(len(of), most), replace=False))).astype(np.float32)
+        for of, most in zip(rows, (_TRIED_VECTORS, _LEARNED_VECTORS), strict=True)
+    )
+    anew = train_codec(codec.name, learned)
+    error, least = (float(((tried - each.decode(each.encode(tried))) ** 2).mean()) for each in (codec, anew))
+    return error / max(least, float(np.finfo(np.float32).tiny))

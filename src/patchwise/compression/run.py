@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,18 +17,27 @@ from patchwise.compression.report import NO_CODES, CompressionReport, compressio
 from patchwise.compression.training_sets import parse_training_set, training_vectors
 from patchwise.compression.write import write_codes
 from patchwise.encoders import Encoder
-from patchwise.errors import GalleryMismatch, UsageError
-from patchwise.search import CodeIndex
+from patchwise.errors import (
+    EncoderError,
+    GalleryBusy,
+    GalleryDamaged,
+    GalleryError,
+    GalleryMismatch,
+    StorageFull,
+    UsageError,
+)
+from patchwise.machine import memory
 from patchwise.search.ranking import region_scores
 from patchwise.store import Codes, Snapshot, Store, drop_all
 
-__all__ = ["compress", "compress_again", "machine_memory"]
+__all__ = ["compress", "compress_again"]
 
 _SEED = 0
 _HELD_OUT_SHARE = 0.1
 _HELD_OUT_MOST = 1_024
 _FEWEST_PICTURES = 2
 _GIVEN_UP_DEPTH = 10
+_BLOCK_ROWS = 65_536
 
 
 def compress(
@@ -75,7 +83,7 @@ def compress(
             training |= kept_training(store, codec_made)
             asked |= {"codec": codec_made.name, "kept": store.compression_wanted().get("kept")}
         else:
-            name = codec if codec != "auto" else choose_codec(snapshot.dimension, snapshot.rows, machine_memory())
+            name = codec if codec != "auto" else choose_codec(snapshot.dimension, snapshot.rows, memory())
             vectors = training_vectors(
                 chosen_set,
                 snapshot,
@@ -99,7 +107,7 @@ def compress(
             queries = sampled_queries(snapshot, np.flatnonzero(apart), _SEED, progress)
             codes.record_as(replace(codes.record, calibration=measured(snapshot, index, queries, progress)))
             if codes_only and kept is None:  # all that will be known of the vectors, so it is kept with the truth
-                given_up = _given_up(snapshot, index, queries)
+                given_up = _given_up(snapshot, codes, queries)
                 asked["kept"] = {**training, "digest": codec_made.digest, "given_up": given_up}
         except BaseException:
             codes.discard()
@@ -134,21 +142,22 @@ def _without_codes(store: Store, codes_only: bool) -> CompressionReport:
 
 
 def compress_again(store: Store, encoder: Callable[[], Encoder] | None = None) -> CompressionReport:
-    """Make lost codes anew, with what was asked for last.
+    """Make lost codes anew, with what was asked for last, or at random where the training set cannot be had again.
 
     Raises:
         PatchwiseError: as for `compress`.
     """
     asked = store.compression_wanted()
     codec = "auto" if store.kept_codec() is not None else str(asked.get("codec", "auto"))
-    return compress(store, codec, str(asked.get("train", "random")), encoder=encoder)
-
-
-def machine_memory() -> int:
-    """Bytes of memory that the machine has in all."""
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 8 * 2**30
+    train = str(asked.get("train", "random"))
+    if not parse_training_set(train).needs_encoder:
+        return compress(store, codec, train, encoder=encoder)
+    try:
+        return compress(store, codec, train, encoder=encoder)
+    except (GalleryBusy, StorageFull):
+        raise
+    except (EncoderError, GalleryError, UsageError):  # pictures, queries or weights that are not where they were
+        return compress(store, codec, encoder=encoder)
 
 
 def _kept(store: Store, asked: str) -> Codec | None:
@@ -175,30 +184,55 @@ def _held_out_pictures(pictures: int) -> npt.NDArray[np.bool_]:
     return apart
 
 
-def _given_up(snapshot: Snapshot, index: CodeIndex, queries: HeldOut) -> dict[str, float]:
-    """How the codes alone rank the exact top 10 of each query, and place its regions."""
-    codec = index.codec
-    precisions, overlaps, same = [], [], []
-    ranked = _ranked_by_codes(snapshot, codec, queries)
-    for query, best, own, order in zip(queries.vectors, queries.best, queries.own, ranked, strict=True):
-        true = best.pictures[:_GIVEN_UP_DEPTH]
-        order = order[order != own]
-        hits = np.isin(order, true)
-        places = np.flatnonzero(hits) + 1
-        precisions.append(float((np.arange(1, len(places) + 1) / places).sum() / len(true)))
-        overlaps.append(float(hits[: len(true)].mean()))
-        for picture in true.tolist():
+def _given_up(snapshot: Snapshot, codes: Codes, queries: HeldOut) -> dict[str, float]:
+    """How the codes alone rank the exact top 10 of each query, and place its regions.
+
+    In two passes, so that memory is taken for a block of codes and a few numbers for each query.
+    """
+    codec = codes.codec
+    true = [best.pictures[:_GIVEN_UP_DEPTH] for best in queries.best]
+    scores, same = [], []
+    for query, pictures in zip(queries.vectors, true, strict=True):
+        of_query = []
+        for picture in pictures.tolist():
             vectors = snapshot.vectors(picture).astype(np.float32)
-            winner = int((codec.vectors(codec.encode(vectors)) @ query).argmax())
-            same.append(winner == int(region_scores(snapshot, picture, query).argmax()))
+            coded = codec.vectors(codec.encode(vectors)) @ query
+            same.append(int(coded.argmax()) == int(region_scores(snapshot, picture, query).argmax()))
+            of_query.append(float(coded.max()))
+        scores.append(np.array(of_query))
+    ahead = [np.zeros(len(pictures), dtype=np.int64) for pictures in true]
+    for first, end, found in _scored_by_codes(snapshot, codes, queries.vectors):
+        block = np.arange(first, end)
+        for of_block, own, pictures, limits, count in zip(found, queries.own, true, scores, ahead, strict=True):
+            others = of_block[~np.isin(block, [*pictures, own])]
+            count += np.count_nonzero(others > limits[:, None], axis=1)
+    precisions, overlaps = [], []
+    for limits, count in zip(scores, ahead, strict=True):
+        order = np.argsort(-limits, kind="stable")
+        ranks = np.arange(len(order)) + 1
+        places = count[order] + ranks  # among all pictures
+        precisions.append(float((ranks / places).mean()))
+        overlaps.append(float((places <= len(order)).mean()))
     return {"map": float(np.mean(precisions)), "overlap": float(np.mean(overlaps)), "same_region": float(np.mean(same))}
 
 
-def _ranked_by_codes(snapshot: Snapshot, codec: Codec, queries: HeldOut) -> list[npt.NDArray[np.intp]]:
-    """All pictures of the snapshot for each query, ranked by decoded vectors alone."""
-    scores = np.empty((len(queries.vectors), len(snapshot)), dtype=np.float32)
-    for first, end, vectors in snapshot.runs(65_536):
-        decoded = codec.vectors(codec.encode(vectors.astype(np.float32)))
-        local = snapshot.starts[first:end] - snapshot.starts[first]
-        scores[:, first:end] = np.maximum.reduceat(decoded @ queries.vectors.T, local, axis=0).T
-    return [np.argsort(-row, kind="stable") for row in scores]
+def _scored_by_codes(
+    snapshot: Snapshot, codes: Codes, queries: npt.NDArray[np.float32]
+) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
+    """Blocks of pictures: the first, one past the last, and (Q, pictures) scores of their decoded vectors."""
+    codec, starts = codes.codec, snapshot.starts
+    shards, places = snapshot.places
+    for shard in snapshot.shards:
+        stored = codes.read(shard)
+        if stored is None:
+            raise GalleryDamaged(f"{codes.path(shard)}: not as it was just written. Run the same command again")
+        first, past = np.searchsorted(shards, [shard, shard + 1]).tolist()
+        while first < past:
+            end = int(np.searchsorted(starts, starts[first] + _BLOCK_ROWS, side="right")) - 1
+            end = min(max(end, first + 1), past)
+            local = starts[first:end] - starts[first]
+            counts = np.diff(starts[first : end + 1])
+            rows = np.repeat(places[first:end] - local, counts) + np.arange(counts.sum())
+            decoded = codec.vectors(stored[rows])
+            yield first, end, np.maximum.reduceat(decoded @ queries.T, local, axis=0).T
+            first = end

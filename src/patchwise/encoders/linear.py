@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from patchwise.encoders.base import Encoder
 from patchwise.encoders.whitening import Whitening
 from patchwise.errors import EncoderError, MissingExtra
+from patchwise.whole_files import whole_file
 
 __all__ = ["LinearAdaptation"]
 
@@ -80,14 +80,10 @@ class LinearAdaptation:
             raise EncoderError(f"{path}: a linear layer is written as safetensors; let the name end in .safetensors")
         arrays = {_WEIGHT: np.ascontiguousarray(self.weight), _BIAS: np.ascontiguousarray(self.bias)}
         metadata = {_NOTES: json.dumps(self.notes, sort_keys=True)} if self.notes else None
-        temporary = path.with_name(f".patchwise-{os.getpid()}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_bytes(save(arrays, metadata))
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with whole_file(path) as place:
+                place.write_bytes(save(arrays, metadata))
         except OSError as error:
             raise EncoderError(f"{path}: cannot be written ({error.strerror or error})") from error
 

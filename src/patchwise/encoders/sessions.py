@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.errors import EncoderError
+from patchwise.machine import processors
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -33,7 +33,7 @@ class InSlices:
 
     def __init__(self, size: int = _SLICE, threads: int | None = None) -> None:
         self._size = size
-        self.threads = threads or _available_cores()
+        self.threads = threads or processors()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="patchwise-encode")
 
     def __call__(
@@ -130,9 +130,3 @@ def _session(source: Path | bytes, providers: list[Any]) -> onnxruntime.Inferenc
     # Without enable_fallback=0 onnxruntime prints on stdout when a device cannot be used.
     network = source if isinstance(source, bytes) else str(source)
     return onnxruntime.InferenceSession(network, sess_options=options, providers=providers, enable_fallback=0)
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

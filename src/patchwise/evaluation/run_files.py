@@ -16,6 +16,7 @@ import numpy as np
 
 from patchwise.errors import ResultsError, StorageFull, UsageError
 from patchwise.evaluation.outcomes import Found, Missed, QueryOutcome, Run
+from patchwise.whole_files import whole_file
 
 __all__ = ["load_run", "read_text", "save_run", "write_text"]
 
@@ -124,15 +125,10 @@ def write_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         StorageFull: it cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with _open(temporary, "wt", compressed=path.suffix == ".gz") as file:
-                yield file
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as place, _open(place, "wt", compressed=path.suffix == ".gz") as file:
+            yield file
     except OSError as error:
         raise StorageFull(f"{path}: cannot be written ({error.strerror or error})") from error
 

@@ -65,9 +65,15 @@ class CompressedSearcher:
         if wanted <= regions + self._index.rows.sum() // _SCANNED_PER_SCORED:
             return self._exact.top(queries, k, allowed)
         margin = self._margins.margin(self._recall, k)
-        return [
+        found = [
             pursuit.best(k, regions, margin) for pursuit in self._pursuits(queries, k, regions, allowed, of_segment)
         ]
+        wanted_pictures = min(k, len(self._snapshot) if allowed is None else int(np.count_nonzero(allowed)))
+        short = [number for number, each in enumerate(found) if len(each.pictures) < wanted_pictures]
+        if short:  # codes that say nothing, as those of inverted lists where all vectors are alike
+            for number, exact in zip(short, self._exact.top(queries[short], k, allowed), strict=True):
+                found[number] = exact
+        return found
 
     def pursuits(
         self,
@@ -154,9 +160,11 @@ class Pursuit:
             if len(todo):
                 continue
             known = self._rows[scored]
-            if not self._deepen(kth - margin) and not (len(touched) < k and self._widen()):
+            if not self._deepen(kth - margin):
                 break
             scored = np.isin(self._rows, known)
+        if len(touched) < k and (wider := self._wider()) is not None:
+            return wider.best(k, regions, margin)
         kept = touched[scores[touched] >= kth - ROUNDING]
         return Candidates(kept.astype(np.int64), scores[kept])
 
@@ -178,6 +186,7 @@ class Pursuit:
             pictures.append(of_picture[usable])
             rows.append(live_row[usable])
         self._code_scores: npt.NDArray[np.float32] = np.concatenate(scores)
+        self._code_scores[np.isnan(self._code_scores)] = np.inf  # codes that say nothing
         self._pictures: npt.NDArray[np.int64] = np.concatenate(pictures)
         self._rows: npt.NDArray[np.int64] = np.concatenate(rows)
         self._scores = np.full(len(self._rows), np.nan, dtype=np.float32)  # exact, as far as they were asked for
@@ -210,13 +219,15 @@ class Pursuit:
         self._look_again(shallow)
         return True
 
-    def _widen(self) -> bool:
-        """Look at more inverted lists; False where there are none."""
+    def _wider(self) -> Pursuit | None:
+        """The same query among more inverted lists; None where there are none."""
         if self._lists >= self._index.codec.lists:
-            return False
-        self._lists = min(_WIDER * self._lists, self._index.codec.lists)
-        self._look_again(self._depths > 0)
-        return True
+            return None
+        lists = min(_WIDER * self._lists, self._index.codec.lists)
+        nearest = self._index.scan(self._query[None], self._depths, lists)[0]
+        return Pursuit(
+            self._snapshot, self._index, self._margins, self._query, self._allowed, self._depths, lists, nearest
+        )
 
     def _look_again(self, segments: npt.NDArray[np.bool_]) -> None:
         depths = np.where(segments, self._depths, 0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from patchwise.machine import free_memory
 from patchwise.search.base import Candidates
 from patchwise.search.rescoring import row_scores
 from patchwise.store import Snapshot
@@ -33,7 +33,7 @@ class ExactSearcher:
 
     def __init__(self, snapshot: Snapshot, resident_bytes: int | None = None) -> None:
         self._snapshot = snapshot
-        allowed = _free_memory() // 2 if resident_bytes is None else resident_bytes
+        allowed = free_memory() // 2 if resident_bytes is None else resident_bytes
         self._matrix: npt.NDArray[np.float32] | None = None
         if 4 * snapshot.rows * snapshot.dimension <= allowed:
             self._matrix = np.empty((snapshot.rows, snapshot.dimension), dtype=np.float32)
@@ -77,8 +77,7 @@ class ExactSearcher:
             before = int(ends[first] - counts[first])
             end = max(int(np.searchsorted(ends, before + _BLOCK_ROWS, side="right")), first + 1)
             local = ends[first:end] - counts[first:end] - before
-            rows = np.repeat(starts[pictures[first:end]] - local, counts[first:end])
-            rows += np.arange(len(rows))
+            rows = self._snapshot.rows_of(pictures[first:end])
             for query, row in zip(queries, scores, strict=True):
                 row[first:end] = np.maximum.reduceat(row_scores(self._snapshot, rows, query), local)
             first = end
@@ -151,17 +150,3 @@ def _keep_best(
             best = scores >= np.partition(scores, -k)[-k] - ROUNDING
             pictures, scores = pictures[best], scores[best]
         kept[query] = Candidates(pictures, scores)
-
-
-def _free_memory() -> int:
-    """Bytes of memory that can be taken without pushing other programs out."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 4 * 2**30

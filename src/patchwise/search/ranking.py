@@ -68,9 +68,8 @@ def _scores_of(
     snapshot: Snapshot, pictures: npt.NDArray[np.int64], query: npt.NDArray[np.float32]
 ) -> list[npt.NDArray[np.float64]]:
     """`region_scores` of many pictures, in their order."""
-    counts = snapshot.starts[pictures + 1] - snapshot.starts[pictures]
-    ends = np.cumsum(counts)
-    rows = np.repeat(snapshot.starts[pictures] - ends + counts, counts) + np.arange(counts.sum())
+    rows = snapshot.rows_of(pictures)
+    ends = np.cumsum(snapshot.starts[pictures + 1] - snapshot.starts[pictures])
     scores = np.empty(len(rows), dtype=np.float64)
     wide = query.astype(np.float64)
     for first in range(0, len(rows), _ROWS_AT_ONCE):

@@ -22,8 +22,18 @@ import numpy.typing as npt
 from patchwise.codecs import Codec, load_codec
 from patchwise.errors import GalleryDamaged
 from patchwise.store.files import force_folder, opening, total_size, writing
+from patchwise.whole_files import whole_file
 
-__all__ = ["COMPRESSED", "Codes", "CodesRecord", "codes_version", "drop_all", "drop_unused", "forget_codes"]
+__all__ = [
+    "COMPRESSED",
+    "Codes",
+    "CodesRecord",
+    "codes_version",
+    "drop_all",
+    "drop_unused",
+    "forget_codes",
+    "forget_uncommitted",
+]
 
 COMPRESSED = "compressed"
 _CURRENT, _RECORD, _CODEC = "current.json", "index.json", "codec.safetensors"
@@ -72,7 +82,7 @@ class Codes:
                 dict(content["calibration"]),
             )
             codec = load_codec(folder / _CODEC, str(content["codec_digest"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, GalleryDamaged):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, AttributeError, GalleryDamaged):
             return None
         return cls(folder, codec, record) if record.dimension == codec.dimension == dimension else None
 
@@ -210,6 +220,17 @@ def drop_all(gallery: Path) -> None:
         root.rmdir()
 
 
+def forget_uncommitted(gallery: Path, committed: Mapping[int, int]) -> None:
+    """Delete the codes of shards that hold fewer rows than these had; to be called before any are added.
+
+    A power cut can take back rows whose codes are on disk, and others would get their places.
+    """
+    root = gallery / COMPRESSED
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        known = _read(root / str(_read(root / _CURRENT)["generation"]) / _RECORD)["shards"]
+        forget_codes(gallery, [int(shard) for shard, (rows, _) in known.items() if rows > committed.get(int(shard), 0)])
+
+
 def forget_codes(gallery: Path, shards: Iterable[int]) -> None:
     """Delete the codes of shards whose rows are about to change; to be called before they do."""
     root = gallery / COMPRESSED
@@ -248,14 +269,7 @@ def _text_checksum(content: Mapping[str, Any]) -> int:
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all, with a checksum of itself."""
     content = {"format": _FORMAT, "version": _VERSION, **content}
-    temporary = path.with_name(f".{path.name}-{os.getpid()}.new")
-    try:
-        with writing(path):
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump({**content, "crc32": _text_checksum(content)}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            force_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        with whole_file(path) as place:
+            place.write_text(json.dumps({**content, "crc32": _text_checksum(content)}, indent=1), encoding="utf-8")
+        force_folder(path.parent)

@@ -87,6 +87,12 @@ class Snapshot:
             raise ValueError(f"shard {shard} holds fp16 vectors, no codes")
         return cast("npt.NDArray[np.uint8]", self._vectors[shard].stored)
 
+    def rows_of(self, pictures: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Live rows of some pictures, one picture after the other: (N,) int64 to (regions of them all,) int64."""
+        counts = self._rows[pictures]
+        before = np.cumsum(counts) - counts
+        return np.repeat(self.starts[pictures] - before, counts) + np.arange(counts.sum())
+
     @property
     def places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Where each picture's rows begin: (pictures,) shards, and (pictures,) rows within them."""

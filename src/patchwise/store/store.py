@@ -22,7 +22,7 @@ from patchwise.errors import (
     StorageFull,
 )
 from patchwise.store.catalogue import CATALOGUE, Catalogue
-from patchwise.store.codes import COMPRESSED, Codes, forget_codes
+from patchwise.store.codes import COMPRESSED, Codes, forget_codes, forget_uncommitted
 from patchwise.store.conversion import Rows, keep_only_codes
 from patchwise.store.files import total_size
 from patchwise.store.manifest import MANIFEST, Manifest
@@ -130,7 +130,9 @@ class Store:
             GalleryDamaged: a shard is missing or cut short, so that nothing may be appended.
         """
         with _exclusive(self.folder):
-            self.shards.check(self.catalogue.shards(), self.catalogue.codecs())
+            committed = self.catalogue.shards()
+            self.shards.check(committed, self.catalogue.codecs())
+            forget_uncommitted(self.folder, committed)
             yield Writer(self.catalogue, self.shards)
             self.catalogue.tidy()
 

@@ -1,0 +1,29 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["whole_file"]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a place beside `path` to write to; the file is forced to disk and takes its name at the end of the block.
+
+    An existing file is replaced in one step, and stays as it is where the block fails.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    temporary = path.with_name(f".{path.name}-{os.getpid()}.new")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
