@@ -114,6 +114,8 @@ def test_auto_is_what_suits_the_machine(tmp_path: Path, monkeypatch: pytest.Monk
         assert report.info.codec == choose_codec(32, 40, memory)
         assert store.compression_wanted()["codec"] == "auto"
     assert report.info.codec == "fastscan:2"
+    monkeypatch.setattr(run, "memory", lambda: 2**33)
+    assert compress(store, codes_only=True).info.codec == choose_codec(32, 40, 2**33, alone=True) == "fastscan:8"
 
 
 @pytest.mark.parametrize("pictures", [0, 1])

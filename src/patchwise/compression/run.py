@@ -83,7 +83,9 @@ def compress(
             training |= kept_training(store, codec_made)
             asked |= {"codec": codec_made.name, "kept": store.compression_wanted().get("kept")}
         else:
-            name = codec if codec != "auto" else choose_codec(snapshot.dimension, snapshot.rows, memory())
+            name = codec
+            if codec == "auto":
+                name = choose_codec(snapshot.dimension, snapshot.rows, memory(), alone=codes_only)
             vectors = training_vectors(
                 chosen_set,
                 snapshot,
