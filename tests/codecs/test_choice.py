@@ -1,4 +1,4 @@
-"""What `auto` means: the quickest codes, or the most exact where they decide alone, in an eighth of the memory at most."""
+"""What `auto` means: the quickest codes, or the most exact where these decide alone, in an eighth of the memory."""
 
 from __future__ import annotations
 
