@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -18,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,25 @@ def evict(folder: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def resident(folder: Path) -> Iterator[None]:
+    """Read a folder's files into the page cache, and keep them there where the system allows it."""
+    maps = []
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_size:
+            with path.open("rb") as file:
+                held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            content = np.frombuffer(held, dtype=np.uint8)
+            content[:: mmap.PAGESIZE].sum()
+            ctypes.CDLL(None).mlock(ctypes.c_void_p(content.ctypes.data), ctypes.c_size_t(len(content)))
+            maps.append((held, content))
+    yield
+    while maps:
+        held, content = maps.pop()
+        del content
+        held.close()  # which unlocks it
+
+
 def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -182,8 +203,9 @@ class Trial:
 
     def run(self, k: int, budget: float) -> dict[str, Any]:
         """What the cheapest setting takes, with the engine's files in the page cache and without."""
-        setting = self.cheapest(k, budget)
-        times, reached = self.times(k, setting, budget)
+        with resident(self.engine.folder):
+            setting = self.cheapest(k, budget)
+            times, reached = self.times(k, setting, budget)
         cold: list[float] = []
         for query in self.queries[-_COLD:]:
             evict(self.engine.folder)

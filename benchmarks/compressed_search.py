@@ -39,6 +39,7 @@ from compressed_peers import (
     prepare,
     private_bytes,
     recall,
+    resident,
     say,
     summary,
 )
@@ -163,15 +164,16 @@ def race(work: Path) -> dict[str, Any]:
     for k in (k for k in KS if k < exact.shape[1]):
         times: dict[str, list[float]] = {name: [] for name in searches}
         recalls: dict[str, list[float]] = {name: [] for name in searches}
-        for query in queries[:_WARM_UP]:
-            for search in searches.values():
-                search(query, k)
-        for query, scores in zip(queries, exact, strict=True):
-            for name, search in searches.items():
-                began = time.perf_counter()
-                found = search(query, k)
-                times[name].append(time.perf_counter() - began)
-                recalls[name].append(recall(found, scores, k))
+        with resident(work / _GALLERY):
+            for query in queries[:_WARM_UP]:
+                for search in searches.values():
+                    search(query, k)
+            for query, scores in zip(queries, exact, strict=True):
+                for name, search in searches.items():
+                    began = time.perf_counter()
+                    found = search(query, k)
+                    times[name].append(time.perf_counter() - began)
+                    recalls[name].append(recall(found, scores, k))
         cold: dict[str, list[float]] = {name: [] for name in searches}
         for query in queries[-_COLD:]:
             for name, search in searches.items():
@@ -216,16 +218,14 @@ def filters(work: Path) -> dict[str, Any]:
         "50 % of the images, at random": kept,
         "50 % of the images, one after the other": together(half),
     }
-    result = _compared(
-        {name: (mask, lambda query, k, mask=mask: ours.images(query, k, mask)) for name, mask in allowed.items()},
-        ours,
-        queries,
-        exact,
-    )
+    among = {name: (mask, lambda query, k, mask=mask: ours.images(query, k, mask)) for name, mask in allowed.items()}
+    with resident(work / _GALLERY):
+        result = _compared(among, ours, queries, exact)
     with store.writer() as writer:
         writer.record(forgotten=[path_of(number) for number in np.flatnonzero(~kept).tolist()])
     left = Ours(store)
-    result |= _compared({"50 % deleted, at random": (kept, left.images)}, ours, queries, exact)
+    with resident(work / _GALLERY):
+        result |= _compared({"50 % deleted, at random": (kept, left.images)}, ours, queries, exact)
     store.close()
     return result
 

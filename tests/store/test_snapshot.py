@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from patchwise.codecs import Codec
-from patchwise.store import Encoded, Snapshot, Store
+from patchwise.store import Encoded, Snapshot, Store, files
 from patchwise.store import shards as shards_module
 from patchwise.store.files import MappedRows
 from store.conftest import DIMENSION, make_encoded
@@ -318,3 +318,24 @@ def test_advice_about_any_rows_changes_no_content(tmp_path: Path, scattered: boo
         mapped.release(first, first + 1)
     mapped.fetch(0, 10)
     assert np.array_equal(mapped.array, values[:10])
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.integers(0, 2_999), min_size=1, max_size=60), slow=st.booleans())
+def test_rows_are_taken_alike_from_memory_and_from_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[int], slow: bool
+) -> None:
+    """Rows of 6,000 bytes lie across pages; what is slow is asked for ahead."""
+    values = np.arange(3_000, dtype="<u2")[:, None] + np.arange(3_000, dtype="<u2")
+    path = tmp_path / "rows"
+    if not path.exists():
+        values.tofile(path)
+    asked: list[int] = []
+    monkeypatch.setattr(files, "_SECONDS_PER_ROW", -1.0 if slow else 1e9)
+    mapped = MappedRows(path, "<u2", 3_000, 3_000, scattered=True)
+    fetch = mapped._fetch_each
+    monkeypatch.setattr(mapped, "_fetch_each", lambda some: asked.append(len(some)) or fetch(some))
+    taken = np.empty((len(rows), 3_000), dtype="<u2")
+    mapped.take(np.array(rows, dtype=np.int64), taken)
+    assert np.array_equal(taken, values[rows].reshape(-1, 3_000))
+    assert asked == ([max(len(rows) - 8, 0)] if slow else [])

@@ -54,7 +54,7 @@ class VectorRows:
     def __init__(self, mapped: MappedRows, codec: Codec | None) -> None:
         self.stored: StoredRows = mapped.array
         self.codec = codec
-        self.fetch, self.release = mapped.fetch, mapped.release
+        self.fetch, self.release, self._take = mapped.fetch, mapped.release, mapped.take
 
     def read(self, first: int, end: int) -> npt.NDArray[np.float16]:
         """Vectors `first` to `end`: (N, dimension) fp16, mapped where they are stored so."""
@@ -64,7 +64,7 @@ class VectorRows:
     def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[np.float16]) -> None:
         """Vectors of (N,) rows, all of which exist, into an (N, dimension) array."""
         if self.codec is None:
-            np.take(self.stored, rows, axis=0, out=out, mode="clip")  # any other mode copies once more
+            self._take(rows, out)
         else:
             out[:] = _decoded(self.stored[rows], self.codec)
 
