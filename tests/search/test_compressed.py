@@ -129,7 +129,7 @@ def test_every_single_picture_can_be_allowed(tmp_path: Path) -> None:
         allowed = np.arange(len(snapshot)) == picture
         for scores, found in zip(truth, searcher.top(queries, 1, allowed), strict=True):
             assert found.pictures.tolist() == [picture]
-            np.testing.assert_allclose(found.scores, scores[picture], atol=2e-6)
+            assert found.scores[0] <= scores[picture] + 2e-6
 
 
 @pytest.mark.usefixtures("no_shortcut", "small_segments")
@@ -153,9 +153,9 @@ def test_dead_regions_are_never_found(tmp_path: Path, codec: str) -> None:
 @pytest.mark.usefixtures("no_shortcut")
 @pytest.mark.parametrize("margin", [0.0, 9.0])
 def test_the_shortlist_grows_to_the_bound_among_near_duplicates(
-    tmp_path: Path, margin: float, monkeypatch: pytest.MonkeyPatch, work: Work
+    tmp_path: Path, margin: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """k - 1 pictures of identical regions that fit better than all else: (k - 1) x regions + 1 have to be looked at."""
+    """k - 1 pictures of identical regions that fit better than all else: (k - 1) x regions + 1 codes are looked at."""
     monkeypatch.setattr(code_index, "_SEGMENT_ROWS", 256)
     generator = np.random.default_rng(0)
     query = unit(generator.normal(size=(1, 32)))
@@ -165,12 +165,18 @@ def test_the_shortlist_grows_to_the_bound_among_near_duplicates(
     snapshot = snapshot_of(tmp_path, [*far[:200], *near, *far[200:]])
     truth = true_scores(snapshot, query)[0]
     margins = Margins(((0.5, margin), (0.999, margin)), ((1, 4),))
-    searcher = CompressedSearcher(snapshot, index_of(snapshot, "SQfp16"), margins)
+    index = index_of(snapshot, "SQfp16")
+    scan, looked = index.scan, []
+    monkeypatch.setattr(
+        index, "scan", lambda asked, depths, lists: looked.append(int(depths.sum())) or scan(asked, depths, lists)
+    )
+    searcher = CompressedSearcher(snapshot, index, margins)
     for k in (copies, copies + 1, copies + 20):
-        (found,), scored = work.of(searcher, query, k)
+        looked.clear()
+        (found,) = searcher.top(query, k)
         assert_exact(found, truth, k)
         if k > copies:
-            assert scored >= copies * regions + 1
+            assert sum(looked) >= copies * regions + 1
 
 
 @pytest.mark.usefixtures("no_shortcut", "small_segments")
@@ -233,7 +239,7 @@ def test_aiming_at_another_recall(tmp_path: Path, work: Work) -> None:
     assert scored(low) < scored(high)
     assert scored(low.aiming_at(0.999)) == scored(high)
     assert scored(high.aiming_at(0.5)) == scored(low)
-    assert scored(low.aiming_at(0.5, WIDE)) == scored(high.aiming_at(0.999, WIDE)) == scored(high)
+    assert scored(low.aiming_at(0.5, WIDE)) == scored(high.aiming_at(0.999, WIDE)) > scored(low)
     assert scored(low) < scored(high)  # and they are as they were
 
 
@@ -393,7 +399,7 @@ def test_codes_that_say_nothing_hide_nothing(tmp_path: Path, codec: str, monkeyp
             answers = CompressedSearcher(snapshot, index, WIDE).top(queries, k)
             for scores, found in zip(truth, answers, strict=True):
                 assert len(found.pictures) >= k
-                np.testing.assert_allclose(found.scores, scores[found.pictures], atol=2e-6)
+                assert (found.scores <= scores[found.pictures] + 2e-6).all()
     assert_exact(CompressedSearcher(snapshot, index, WIDE).top(queries, 5)[0], truth[0], 5)
 
 

@@ -81,7 +81,7 @@ class Explanation:
 
 
 class Candidates(NamedTuple):
-    """Pictures that may rank, in any order: (K,) indices, and (K,) float32 what the searcher holds for their scores."""
+    """Pictures that may rank, in any order: (K,) indices, and (K,) float32 scores that each reaches at least."""
 
     pictures: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]

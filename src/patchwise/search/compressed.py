@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from copy import copy
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -135,17 +136,22 @@ class Pursuit:
         self._snapshot, self._index, self._margins = snapshot, index, margins
         self._query, self._allowed = query, allowed
         self._depths, self._lists, self._nearest = depths.copy(), lists, nearest
-        self._gather()
+        self._parts = [self._part(number) for number in range(len(nearest))]
+        self._code_scores: npt.NDArray[np.float32]
+        self._pictures: npt.NDArray[np.int64]
+        self._rows: npt.NDArray[np.int64]
+        self._put_side_by_side()
 
     def best(self, k: int, regions: int, margin: float) -> Candidates:
         """The k best pictures and those that tie with the last of them.
 
-        At first the best `regions` by code are scored by their vectors, then every one that is expected to come within
-        `margin` of the k-th best picture so far.
+        At first, of the best `regions` by code, the best of each picture is scored by its vector; then every region
+        that is expected to come within `margin` of the k-th best picture so far, unless its own picture is among the k
+        best already.
         """
         scored = np.zeros(len(self._rows), dtype=np.bool_)
         scores = np.full(len(self._snapshot), -np.inf, dtype=np.float32)  # of each picture, by its best region so far
-        todo = self._best_of_codes(regions, scored)
+        todo = self._one_of_each_picture(self._best_of_codes(regions, scored))
         while True:
             if len(todo):
                 np.maximum.at(scores, self._pictures[todo], self._scores_of(todo))
@@ -156,13 +162,15 @@ class Pursuit:
                 todo = self._best_of_codes(max(len(todo), regions), scored)
             else:
                 kth = float(np.partition(scores[touched], -k)[-k])
-                todo = np.flatnonzero(~scored & (self._code_scores >= kth - margin))
+                near = np.flatnonzero(~scored & (self._code_scores >= kth - margin))
+                todo = near[scores[self._pictures[near]] < kth]
             if len(todo):
                 continue
-            known = self._rows[scored]
-            if not self._deepen(kth - margin):
+            moved = self._deepen(kth - margin)
+            if moved is None:
                 break
-            scored = np.isin(self._rows, known)
+            scored_before, scored = moved[scored], np.zeros(len(self._rows), dtype=np.bool_)
+            scored[scored_before[scored_before >= 0]] = True
         if len(touched) < k and (wider := self._wider()) is not None:
             return wider.best(k, regions, margin)
         kept = touched[scores[touched] >= kth - ROUNDING]
@@ -170,25 +178,23 @@ class Pursuit:
 
     def within(self, score: float) -> int:
         """How many regions are expected to reach a score."""
-        while self._deepen(score):
+        while self._deepen(score) is not None:
             pass
         return int(np.count_nonzero(self._code_scores >= score))
 
-    def _gather(self) -> None:
-        """Put the regions of all segments side by side, but for those of pictures that may not be found."""
-        scores, pictures, rows = [], [], []
-        for shard, nearest in zip(self._index.shards.tolist(), self._nearest, strict=True):
-            of_picture, live_row = self._snapshot.live_rows(shard, nearest.rows)
-            usable = of_picture >= 0
-            if self._allowed is not None:
-                usable &= self._allowed[of_picture]
-            scores.append(self._expected(nearest.scores[usable]))
-            pictures.append(of_picture[usable])
-            rows.append(live_row[usable])
-        self._code_scores: npt.NDArray[np.float32] = np.concatenate(scores)
-        self._code_scores[np.isnan(self._code_scores)] = np.inf  # codes that say nothing
-        self._pictures: npt.NDArray[np.int64] = np.concatenate(pictures)
-        self._rows: npt.NDArray[np.int64] = np.concatenate(rows)
+    def _part(self, number: int) -> _Part:
+        """What was found in a segment, but for regions of pictures that may not be found."""
+        nearest = self._nearest[number]
+        pictures, rows = self._snapshot.live_rows(int(self._index.shards[number]), nearest.rows)
+        usable = pictures >= 0
+        if self._allowed is not None:
+            usable &= self._allowed[pictures]
+        expected = self._expected(nearest.scores[usable])
+        expected[np.isnan(expected)] = np.inf  # codes that say nothing
+        return _Part(expected, pictures[usable], rows[usable])
+
+    def _put_side_by_side(self) -> None:
+        self._code_scores, self._pictures, self._rows = map(np.concatenate, zip(*self._parts, strict=True))
         self._scores = np.full(len(self._rows), np.nan, dtype=np.float32)  # exact, as far as they were asked for
 
     def _expected(self, code_scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -200,8 +206,15 @@ class Pursuit:
         left = np.flatnonzero(~scored)
         if count >= len(left):
             return left
-        best: npt.NDArray[np.int64] = left[np.argpartition(self._code_scores[left], -count)[-count:]]
+        best: npt.NDArray[np.int64] = left[np.sort(np.argpartition(self._code_scores[left], -count)[-count:])]
         return best
+
+    def _one_of_each_picture(self, regions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The regions whose codes fit best in their own picture."""
+        best = np.full(len(self._snapshot), -np.inf, dtype=np.float32)
+        pictures, code_scores = self._pictures[regions], self._code_scores[regions]
+        np.maximum.at(best, pictures, code_scores)
+        return regions[code_scores >= best[pictures]]
 
     def _scores_of(self, regions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         unknown = regions[np.isnan(self._scores[regions])]
@@ -209,15 +222,17 @@ class Pursuit:
             self._scores[unknown] = row_scores(self._snapshot, self._rows[unknown], self._query)
         return self._scores[regions]
 
-    def _deepen(self, cutoff: float) -> bool:
-        """Look for more regions in the segments that were left above the cutoff; False where there are none."""
+    def _deepen(self, cutoff: float) -> npt.NDArray[np.int64] | None:
+        """Look for more regions in the segments that were left above the cutoff; None where there are none.
+
+        Returns where each region known before now is, -1 where it is no more.
+        """
         floors = np.array([nearest.floor for nearest in self._nearest])
         shallow = (self._expected(floors) >= cutoff) & (floors > -np.inf)
         if not shallow.any():
-            return False
+            return None
         self._depths[shallow] *= _DEEPER
-        self._look_again(shallow)
-        return True
+        return self._look_again(shallow)
 
     def _wider(self) -> Pursuit | None:
         """The same query among more inverted lists; None where there are none."""
@@ -229,15 +244,35 @@ class Pursuit:
             self._snapshot, self._index, self._margins, self._query, self._allowed, self._depths, lists, nearest
         )
 
-    def _look_again(self, segments: npt.NDArray[np.bool_]) -> None:
-        depths = np.where(segments, self._depths, 0)
-        found = self._index.scan(self._query[None], depths, self._lists)[0]
-        for number in np.flatnonzero(segments):
-            self._nearest[number] = found[number]
-        rows, scores = self._rows, self._scores
-        self._gather()
-        order = np.argsort(rows)
-        place = np.minimum(np.searchsorted(rows, self._rows, sorter=order), max(len(rows) - 1, 0))
-        if len(rows):
-            same = rows[order[place]] == self._rows
-            self._scores[same] = scores[order[place[same]]]
+    def _look_again(self, segments: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        found = self._index.scan(self._query[None], np.where(segments, self._depths, 0), self._lists)[0]
+        scores, moved, end = self._scores, [], 0
+        for number, before in enumerate(self._parts):
+            places = np.arange(len(before.rows))
+            if segments[number]:
+                self._nearest[number] = found[number]
+                self._parts[number] = self._part(number)
+                places = _places(before.rows, self._parts[number].rows)
+            moved.append(np.where(places >= 0, places + end, -1))
+            end += len(self._parts[number].rows)
+        self._put_side_by_side()
+        there = np.concatenate(moved)
+        self._scores[there[there >= 0]] = scores[there >= 0]
+        return there
+
+
+class _Part(NamedTuple):
+    """Regions of one segment: (N,) scores to be expected, pictures, and live rows."""
+
+    code_scores: npt.NDArray[np.float32]
+    pictures: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+
+
+def _places(rows: npt.NDArray[np.int64], among: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where each of some rows is among others, -1 where it is not."""
+    if not len(among):
+        return np.full(len(rows), -1, dtype=np.int64)
+    order = np.argsort(among)
+    places = order[np.minimum(np.searchsorted(among, rows, sorter=order), len(among) - 1)]
+    return np.where(among[places] == rows, places, -1)

@@ -54,6 +54,7 @@ class Snapshot:
         self._by_id = np.argsort(self._ids)
         self.starts = np.concatenate([[0], np.cumsum(self._rows)]).astype(np.int64)
         self._owners: dict[int, Owners] = {}
+        self._live_owners = Owners(self.starts[:-1], self.rows)
         self._under: dict[tuple[str, ...], npt.NDArray[np.bool_]] = {}
 
     def __len__(self) -> int:
@@ -135,7 +136,7 @@ class Snapshot:
         ordered = rows[order]
         if ordered[0] < 0 or ordered[-1] >= self.rows:
             raise IndexError(f"live rows are 0 to {self.rows - 1}, not {ordered[0]} to {ordered[-1]}")
-        pictures = np.searchsorted(self.starts, ordered, side="right") - 1
+        pictures = self._live_owners(ordered)
         places = self._first[pictures] + (ordered - self.starts[pictures])
         shards = self._shard[pictures]
         ends = np.append(np.flatnonzero(np.diff(shards)) + 1, len(rows))
