@@ -285,7 +285,8 @@ def staged(options: argparse.Namespace, name: str) -> dict[str, Any]:
     note = options.work / f"ours.{name}.json"
     note.unlink(missing_ok=True)
     command = [sys.executable, __file__, "--stage", name, "--work", str(options.work), "--codec", options.codec]
-    subprocess.run(command, check=True, env=environment())
+    # Idle threads of OpenBLAS, which the plain product uses, would otherwise spin beside the searches that follow.
+    subprocess.run(command, check=True, env=environment() | {"OPENBLAS_THREAD_TIMEOUT": "4"})
     found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
     say(f"ours: {name} {json.dumps(found)[:400]}")
     return found
