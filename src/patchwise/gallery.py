@@ -46,8 +46,6 @@ from patchwise.store import GalleryInfo, Snapshot, Store, VerifyReport, gallery_
 
 __all__ = ["Gallery", "GalleryInfo", "QueryResult"]
 
-_WHITENED_DIMENSION = 256
-
 
 class Gallery(GallerySearch):
     """An open gallery; use `Gallery.create`, `Gallery.open` or `Gallery.open_or_create`."""

@@ -18,7 +18,7 @@ from patchwise import Gallery
 from patchwise.compression import CodesDamaged, codes_searcher, compress, compression_info, keep_up
 from patchwise.compression import keep as keep_module
 from patchwise.search import Margins, compressed
-from patchwise.store import Codes, Store
+from patchwise.store import Codes, Store, codes_version
 from patchwise.store.catalogue import CATALOGUE
 from search.coded import (
     assert_exact,
@@ -195,6 +195,26 @@ def test_margins_that_find_more_are_kept(
     kept = found[10] < 0.97
     assert now["margins"] == json.loads(json.dumps(before if kept else worse.as_json()))
     assert now["recall_now"] == {"10": 0.97 if kept else 0.98}
+
+
+def test_margins_measured_again_reach_those_who_have_the_codes_open(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "g", clustered_pictures([4] * 60))
+    compress(store, "fastscan:8")
+    before = codes_version(store.folder)
+    assert add(store, clustered_pictures([4] * 5, seed=3), "few")
+    assert codes_version(store.folder) == before
+    assert add(store, clustered_pictures([4] * 40, seed=4))
+    assert codes_version(store.folder) != before
+
+
+def test_where_nothing_can_be_learned_anew_that_is_not_advised(tmp_path: Path) -> None:
+    flat = [np.pad(vectors, ((0, 0), (0, 24))) for vectors in random_pictures([4] * 120, 8)]
+    others = [np.pad(vectors, ((0, 0), (8, 0))) for vectors in random_pictures([4] * 200, 24, seed=5)]
+    store = make_store(tmp_path / "g", flat)
+    compress(store, "fastscan:8", codes_only=True)
+    assert add(store, others)
+    info = compression_info(store)
+    assert info is not None and info.codes_only and info.advice is None
 
 
 def test_damage_is_told_and_mended(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 
 from patchwise.codecs import choose_codec, train_codec
 from patchwise.compression import compress, compression_info, keep, run
-from patchwise.errors import UsageError
+from patchwise.errors import StorageFull, UsageError
 from patchwise.search import compressed
-from patchwise.store import Codes, Store
+from patchwise.store import Codes, Manifest, Store
 from search.coded import clustered_pictures, live_vectors, make_store, random_pictures
 
 
@@ -144,3 +145,23 @@ def test_what_cannot_be_is_refused_and_changes_nothing(tmp_path: Path, codec: st
         compress(store, codec, train)
     assert compression_info(store) == before
     assert store.compression_wanted()["codec"] == "SQ8"
+
+
+def test_what_another_process_wrote_into_the_manifest_stays(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "g", random_pictures([3] * 6))
+    other = replace(store.manifest, whitening="learned meanwhile")
+    other.write(store.folder)
+    compress(store, "fastscan:4")
+    assert Manifest.read(store.folder).whitening == "learned meanwhile"
+    assert Manifest.read(store.folder).compression["codec"] == "fastscan:4"
+
+
+def test_a_disk_that_refuses_the_manifest_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(tmp_path / "g", random_pictures([3] * 6))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Manifest, "write", full)
+    with pytest.raises(StorageFull, match="No space left"):
+        compress(store, "fastscan:4")

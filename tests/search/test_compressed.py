@@ -415,3 +415,14 @@ def test_looking_at_more_lists_leaves_the_query_as_it_was(tmp_path: Path) -> Non
     assert len(pursuit.best(200, 40, 9.0).pictures) == 200
     again = pursuit.best(10, 40, 9.0)
     assert set(again.pictures.tolist()) == set(few.pictures.tolist())
+
+
+@pytest.mark.usefixtures("no_shortcut", "small_segments")
+def test_a_query_with_a_limit_knows_no_more_than_it_must(tmp_path: Path) -> None:
+    """Those who hold many of them in memory ask for no more."""
+    snapshot = snapshot_of(tmp_path, clustered_pictures(COUNTS))
+    searcher = CompressedSearcher(snapshot, index_of(snapshot), WIDE)
+    (query,) = some_queries(snapshot, 2)[:1]
+    free, bound = (next(searcher.pursuits(query[None], 5, 20, limit=limit)) for limit in (snapshot.rows, 0))
+    assert free.within(-2.0) == snapshot.rows > bound.within(-2.0) >= 20
+    assert len(bound.best(5, 20, 9.0).pictures) >= 5

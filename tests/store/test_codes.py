@@ -62,9 +62,7 @@ def test_what_was_written_is_read_back(made: Codes, tmp_path: Path, coarse_codec
     assert_reads(codes, 2, some_codes(coarse_codec, 4, 2))
     assert_reads(codes, 3, some_codes(coarse_codec, 0))
     assert codes.path(1).read_bytes() == some_codes(coarse_codec, 10, 1).tobytes()  # row-major, and nothing else
-    files = [path for path in codes.folder.rglob("*") if path.is_file()]
-    assert codes.bytes_on_disk() == sum(path.stat().st_size for path in files)
-    assert len(files) == 4
+    assert len([path for path in codes.folder.rglob("*") if path.is_file()]) == 4
 
 
 def test_nothing_is_in_use_before_it_is_published(tmp_path: Path, codec: Codec) -> None:
@@ -258,12 +256,22 @@ def test_forgotten_codes_are_gone_until_they_are_written_again(
 ) -> None:
     forget_codes(tmp_path, [1, 7])
     codes = opened(tmp_path)
-    assert (codes.rows(1), codes.read(1)) == (0, None)
+    assert codes.record.shards.keys() == {2} and not codes.path(1).exists()
+    assert codes.rows(1) == 0 and len(codes.read(1)) == 0
     assert_reads(codes, 2, some_codes(coarse_codec, 4, 2))
     again = some_codes(coarse_codec, 6, 3)
     codes.append(1, 0, blocks_of(again))
     assert_reads(opened(tmp_path), 1, again)
     forget_codes(tmp_path / "none", [1])
+
+
+def test_forgotten_codes_are_not_known_where_their_file_cannot_be_deleted(
+    made: Codes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where somebody has it mapped."""
+    monkeypatch.setattr(codes_module, "_remove", lambda path: None)
+    forget_codes(tmp_path, [1])
+    assert made.path(1).exists() and opened(tmp_path).rows(1) == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="what is mapped cannot be deleted")

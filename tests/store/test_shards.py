@@ -33,8 +33,8 @@ def test_rows_are_read_back_as_they_were_appended(shards: Shards) -> None:
     first, second = rows(1), rows(2)
     shards.append(1, 0, *first)
     shards.append(1, 5, *second)
-    assert shards.read(1, 0, 5).tobytes() == first[0].tobytes()
-    assert shards.read(1, 5, 5).tobytes() == second[0].tobytes()
+    assert shards.stored(1, 0, 5).tobytes() == first[0].tobytes()
+    assert shards.stored(1, 5, 5).tobytes() == second[0].tobytes()
     assert shards.regions(1, 5, 5).table.tobytes() == second[1].tobytes()
     assert shards.vectors(1, 10).read(0, 10).tobytes() == first[0].tobytes() + second[0].tobytes()
     assert shards.vectors(1, 10).read(0, 10).shape == (10, DIMENSION)
@@ -60,7 +60,7 @@ def test_a_tail_that_was_never_committed_is_overwritten(shards: Shards, tail: by
     shards.append(1, 5, *second)
     assert shards.path(1).stat().st_size == 10 * 2 * DIMENSION
     assert shards.path(1, ".regions").stat().st_size == 10 * 22
-    assert shards.read(1, 0, 10).tobytes() == first[0].tobytes() + second[0].tobytes()
+    assert shards.stored(1, 0, 10).tobytes() == first[0].tobytes() + second[0].tobytes()
 
 
 def test_a_missing_shard_is_named_with_what_to_do(shards: Shards) -> None:
@@ -126,10 +126,10 @@ def test_a_disk_that_refuses_leaves_the_committed_rows(
     assert str(shards.path(1, suffix)) in str(raised.value)
     assert os.strerror(number) in str(raised.value)
     monkeypatch.undo()
-    assert shards.read(1, 0, 5).tobytes() == first[0].tobytes()
+    assert shards.stored(1, 0, 5).tobytes() == first[0].tobytes()
     second = rows(3)
     shards.append(1, 5, *second)
-    assert shards.read(1, 0, 10).tobytes() == first[0].tobytes() + second[0].tobytes()
+    assert shards.stored(1, 0, 10).tobytes() == first[0].tobytes() + second[0].tobytes()
 
 
 def test_the_checksum_sees_every_byte() -> None:

@@ -130,7 +130,12 @@ class Codec:
         if isinstance(index, faiss.IndexPQ) and index.pq.nbits == 4:
             return faiss.IndexPQFastScan(index)
         if isinstance(index, faiss.IndexIVFPQ) and index.pq.nbits == 4:
-            return faiss.IndexIVFPQFastScan(index)
+            fast = faiss.IndexIVFPQFastScan(index)
+            # It goes on using the quantiser of the other, which thus stays, but without codes of its own.
+            nothing = faiss.ArrayInvertedLists(index.nlist, index.code_size)
+            index.replace_invlists(nothing, True)
+            nothing.this.disown()
+            return fast
         return index
 
     def save(self, path: Path) -> None:

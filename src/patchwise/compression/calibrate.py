@@ -25,6 +25,7 @@ _LEAST_MARGIN = 2e-3  # what tables of 8 bits round off
 _LEAST_SLOPE = 0.1
 _WIDEST, _HALVINGS = 8.0, 5
 _USUAL = 0.75  # of the queries find what they seek among the regions scored at first
+_KNOWN_AT_MOST = 65_536  # regions of a query that are not added to: all queries are in memory at once
 _AT_FIRST = 12  # regions looked for, for each hit, before it is known how many it takes
 
 
@@ -106,7 +107,8 @@ class _Trial:
         self.margin = margins.margin(DEFAULT_RECALL, queries.ks[-1])
         most = queries.ks[-1]
         regions = margins.expected_regions(DEFAULT_RECALL, most)
-        self._pursuits = list(CompressedSearcher(snapshot, index, margins).pursuits(queries.vectors, most, regions))
+        searcher = CompressedSearcher(snapshot, index, margins)
+        self._pursuits = list(searcher.pursuits(queries.vectors, most, regions, limit=_KNOWN_AT_MOST))
 
     def regions(self, k: int, margin: float) -> int:
         """How many regions three quarters of the queries have to score at most."""

@@ -12,6 +12,7 @@ from patchwise.codecs import Codec, train_codec
 from patchwise.compression.calibrate import DEFAULT_RECALL, HeldOut, calibrate, held_out, measured_recall
 from patchwise.compression.found import found_codes
 from patchwise.compression.write import write_codes
+from patchwise.errors import GalleryDamaged
 from patchwise.search import CodeIndex, CompressedSearcher, Margins
 from patchwise.store import Codes, Snapshot, Store, drop_unused, forget_codes
 
@@ -77,6 +78,7 @@ def keep_up(store: Store, progress: Progress = lambda _what, _done, _total: None
 
     Raises:
         StorageFull: the disk refused; the codes that are there stay usable.
+        GalleryDamaged: codes are read otherwise than they were just written.
     """
     drop_unused(store.folder)
     found = found_codes(store)
@@ -91,9 +93,12 @@ def keep_up(store: Store, progress: Progress = lambda _what, _done, _total: None
         try:
             index = code_index(snapshot, codes)
         except CodesDamaged as damage:
+            if damaged is not None:
+                raise GalleryDamaged(f"{codes.path(damage.shard)}: not as it was just written") from damage
             return keep_up(store, progress, damage.shard)
         again = _measured_again(snapshot, index, codes.record.calibration, progress)
         codes.record_as(replace(codes.record, calibration=again))
+        codes.publish()  # so that those who have it open look at the new margins
     return True
 
 
@@ -152,7 +157,8 @@ def _measured_again(snapshot: Snapshot, index: CodeIndex, before: Any, progress:
     advice = None
     worse = min(as_it_was.values()) < DEFAULT_RECALL - _DROP or dearer > _DEARER
     # Codes of a few vectors know those that they were learned from by heart: then new codebooks would do no better.
-    if worse and (gain := _gain_of_learning_anew(snapshot, index.codec)) > _GAIN:
+    retrainable = not any(snapshot.codec_digest(shard) for shard in snapshot.shards)
+    if worse and retrainable and (gain := _gain_of_learning_anew(snapshot, index.codec)) > _GAIN:
         advice = (
             f"The codebooks fit what was added less well (recall {min(as_it_was.values()):.3f} before margins were "
             f"widened, {dearer:.1f} times the work; new ones would err by {1 - 1 / gain:.0%} less): learn them anew "
@@ -173,7 +179,7 @@ def _gain_of_learning_anew(snapshot: Snapshot, codec: Codec) -> float:
     Source of the measure: product quantisation minimises it (Jegou et al., PAMI 2011).
     """
     generator = np.random.default_rng(snapshot.rows)
-    pictures = generator.permutation(len(snapshot))[:_LEARNED_VECTORS]  # one region of each would do
+    pictures = generator.permutation(len(snapshot))[:_LEARNED_VECTORS]
     others = pictures[: max(len(pictures) // 5, 1)]
     rows = [snapshot.rows_of(np.sort(some)) for some in (others, pictures[len(others) :])]
     tried, learned = (

@@ -13,6 +13,9 @@ from patchwise.store import Store
 __all__ = ["NO_CODES", "CompressionInfo", "CompressionReport", "compression_info", "kept_training"]
 
 
+_ID_BYTES = 8  # of a region in an inverted list
+
+
 @dataclass(frozen=True)
 class CompressionInfo:
     """The codes of a gallery, and what was measured with them.
@@ -84,7 +87,7 @@ def compression_info(store: Store) -> CompressionInfo | None:
         bytes_per_region=codec.code_bytes,
         bytes_per_image=codec.code_bytes * counts["regions"] / max(counts["images"], 1),
         codes_bytes=codec.code_bytes * regions,
-        memory_bytes=codec.code_bytes * regions,
+        memory_bytes=(codec.code_bytes + (_ID_BYTES if codec.lists else 0)) * regions,
         trained_on=str(training.get("set", "")),
         training_vectors=training.get("vectors", 0),
         recall=found.recall if found is not None else {},

@@ -105,7 +105,7 @@ def compress(
         try:
             write_codes(snapshot, codes, lambda done, total: progress("encoding", done, total))
             encoded = time.perf_counter()
-            index = code_index(snapshot, codes)
+            index = code_index(snapshot, codes, mend=True)
             queries = sampled_queries(snapshot, np.flatnonzero(apart), _SEED, progress)
             codes.record_as(replace(codes.record, calibration=measured(snapshot, index, queries, progress)))
             if codes_only and kept is None:  # all that will be known of the vectors, so it is kept with the truth

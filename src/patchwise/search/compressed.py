@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from copy import copy
 from typing import NamedTuple
@@ -30,7 +31,8 @@ class CompressedSearcher:
     """Finds candidates by their codes, and scores them by the vectors in the shards.
 
     A picture's score is that of its best region, as in exact search. A query goes on until every region was scored by
-    its vector whose code lets expect a score above that of the k-th best picture so far, less a margin.
+    its vector whose code lets expect a score above that of the k-th best picture so far, less a margin; but of pictures
+    that are among the k best already no more are scored.
 
     Args:
         snapshot: what to search.
@@ -82,10 +84,16 @@ class CompressedSearcher:
         k: int,
         regions: int,
         allowed: npt.NDArray[np.bool_] | None = None,
+        limit: int = sys.maxsize,
     ) -> Iterator[Pursuit]:
-        """The best regions of each query by their codes, about this many, for those who score them as they like."""
+        """The best regions of each query by their codes, about this many, for those who score them as they like.
+
+        A query that knows more than `limit` regions already looks for no others.
+        """
         of_segment = self._live if allowed is None else self._rows_per_segment(allowed)
-        return self._pursuits(queries, k, regions, allowed, of_segment)
+        for pursuit in self._pursuits(queries, k, regions, allowed, of_segment):
+            pursuit.limit = limit
+            yield pursuit
 
     def _pursuits(
         self,
@@ -135,8 +143,9 @@ class Pursuit:
     ) -> None:
         self._snapshot, self._index, self._margins = snapshot, index, margins
         self._query, self._allowed = query, allowed
-        self._depths, self._lists, self._nearest = depths.copy(), lists, nearest
-        self._parts = [self._part(number) for number in range(len(nearest))]
+        self._depths, self._lists, self.limit = depths.copy(), lists, sys.maxsize
+        self._floors = np.array([of_segment.floor for of_segment in nearest])
+        self._parts = [self._part(number, of_segment) for number, of_segment in enumerate(nearest)]
         self._code_scores: npt.NDArray[np.float32]
         self._pictures: npt.NDArray[np.int64]
         self._rows: npt.NDArray[np.int64]
@@ -182,9 +191,8 @@ class Pursuit:
             pass
         return int(np.count_nonzero(self._code_scores >= score))
 
-    def _part(self, number: int) -> _Part:
+    def _part(self, number: int, nearest: Nearest) -> _Part:
         """What was found in a segment, but for regions of pictures that may not be found."""
-        nearest = self._nearest[number]
         pictures, rows = self._snapshot.live_rows(int(self._index.shards[number]), nearest.rows)
         usable = pictures >= 0
         if self._allowed is not None:
@@ -227,9 +235,9 @@ class Pursuit:
 
         Returns where each region known before now is, -1 where it is no more.
         """
-        floors = np.array([nearest.floor for nearest in self._nearest])
-        shallow = (self._expected(floors) >= cutoff) & (floors > -np.inf)
-        if not shallow.any():
+        # A floor that is no number says nothing, and hides nothing.
+        shallow = ~(self._expected(self._floors) < cutoff) & (self._floors != -np.inf)
+        if not shallow.any() or len(self._rows) > self.limit:
             return None
         self._depths[shallow] *= _DEEPER
         return self._look_again(shallow)
@@ -250,8 +258,8 @@ class Pursuit:
         for number, before in enumerate(self._parts):
             places = np.arange(len(before.rows))
             if segments[number]:
-                self._nearest[number] = found[number]
-                self._parts[number] = self._part(number)
+                self._floors[number] = found[number].floor
+                self._parts[number] = self._part(number, found[number])
                 places = _places(before.rows, self._parts[number].rows)
             moved.append(np.where(places >= 0, places + end, -1))
             end += len(self._parts[number].rows)

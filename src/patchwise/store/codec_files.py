@@ -75,7 +75,7 @@ class CodecFiles:
     def remove_except(self, digests: Iterable[str]) -> None:
         """Delete the codecs that no shard needs; one in use elsewhere (Windows) is left for the next time."""
         needed = {self.path(digest) for digest in digests}
-        for path in self._folder.glob(_PATTERN):
+        for path in (*self._folder.glob(_PATTERN), *self._folder.glob(f".{_PATTERN}-*.new")):
             if path not in needed:
                 with contextlib.suppress(PermissionError):
                     path.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from patchwise.codecs import Codec, load_codec
 from patchwise.errors import GalleryDamaged
-from patchwise.store.files import force_folder, opening, total_size, writing
+from patchwise.store.files import force_folder, opening, writing
 from patchwise.whole_files import whole_file
 
 __all__ = [
@@ -182,10 +182,6 @@ class Codes:
                 _remove(self.path(shard))
             self.record_as(replace(self.record, shards=kept))
 
-    def bytes_on_disk(self) -> int:
-        """Size of the whole generation."""
-        return total_size(self.folder.iterdir()) if self.folder.is_dir() else 0
-
 
 def codes_version(gallery: Path) -> int:
     """Changes whenever another generation of codes is put to use."""
@@ -232,9 +228,19 @@ def forget_uncommitted(gallery: Path, committed: Mapping[int, int]) -> None:
 
 
 def forget_codes(gallery: Path, shards: Iterable[int]) -> None:
-    """Delete the codes of shards whose rows are about to change; to be called before they do."""
-    root = gallery / COMPRESSED
-    for shard in shards:
+    """Delete the codes of shards whose rows are about to change; to be called before they do.
+
+    Raises:
+        StorageFull: the disk refused; nothing was changed.
+    """
+    root, gone = gallery / COMPRESSED, set(shards)
+    with suppress(ValueError, KeyError, TypeError, AttributeError, FileNotFoundError):
+        record = root / Path(str(_read(root / _CURRENT)["generation"])).name / _RECORD
+        content = _read(record)
+        kept = {shard: known for shard, known in content["shards"].items() if int(shard) not in gone}
+        if len(kept) < len(content["shards"]):
+            _write(record, {**content, "shards": kept})  # a file that is in use elsewhere may stay
+    for shard in gone:
         for path in root.glob(f"*/{shard:06d}.codes"):
             _remove(path)
 

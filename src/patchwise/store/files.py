@@ -8,7 +8,6 @@ import mmap
 import os
 import stat
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -27,7 +26,7 @@ _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 _TOO_MANY = {errno.EMFILE, errno.ENFILE}
 _FILES_FOR_OTHERS = 64
-_PROBED, _SECONDS_PER_ROW = 8, 2e-5  # rows copied at first; from memory each takes less than a microsecond
+_PROBED = 8  # rows copied at first
 _NO_FOLDERS = {errno.EINVAL, errno.ENOTSUP}  # said by file systems on which folders cannot be forced
 
 
@@ -100,6 +99,15 @@ def total_size(paths: Iterable[Path]) -> int:
     return total
 
 
+def _reads_from_disk() -> int:
+    """How often this thread has waited for a mapped page to be read, where the system tells (Linux)."""
+    if sys.platform != "linux":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
+
+
 class MappedRows:
     """The first rows of a file, memory-mapped read-only: `array` is (rows, columns).
 
@@ -127,10 +135,9 @@ class MappedRows:
 
         Where the first of them are not in memory, all others are asked for at once: a disk reads many in parallel.
         """
-        first = min(_PROBED, len(rows))
-        began = time.perf_counter()
+        first, before = min(_PROBED, len(rows)), _reads_from_disk()
         np.take(self.array, rows[:first], axis=0, out=out[:first], mode="clip")  # any other mode copies once more
-        if time.perf_counter() - began > first * _SECONDS_PER_ROW:
+        if _reads_from_disk() > before:
             self._fetch_each(rows[first:])
         np.take(self.array, rows[first:], axis=0, out=out[first:], mode="clip")
 
@@ -139,7 +146,8 @@ class MappedRows:
             begins = rows * self._row_bytes // mmap.PAGESIZE
             ends = ((rows + 1) * self._row_bytes - 1) // mmap.PAGESIZE + 1
             for begin, end in sorted(set(zip(begins.tolist(), ends.tolist(), strict=True))):
-                self._map.madvise(mmap.MADV_WILLNEED, begin * mmap.PAGESIZE, (end - begin) * mmap.PAGESIZE)
+                with contextlib.suppress(OSError):  # only a hint
+                    self._map.madvise(mmap.MADV_WILLNEED, begin * mmap.PAGESIZE, (end - begin) * mmap.PAGESIZE)
 
     def release(self, first: int, end: int) -> None:
         """Let go of the memory that rows `first` to `end` take; whoever reads them again gets them from the file."""

@@ -194,10 +194,6 @@ class Shards:
             data = np.frombuffer(file.read(rows * layout.row_bytes), dtype=layout.dtype)
         return data.reshape(-1, layout.columns)
 
-    def read(self, shard: int, first: int, rows: int, codec: str | None = None) -> npt.NDArray[np.float16]:
-        """The vectors of some rows, read from disk: (rows, dimension) fp16."""
-        return _decoded(self.stored(shard, first, rows, codec), None if codec is None else self.codecs.load(codec))
-
     def remove(self, shard: int, suffixes: Sequence[str] = (FP16, CODES, REGIONS)) -> None:
         """Delete a shard's files; one that is still in use elsewhere (Windows) is left for the next compaction."""
         for suffix in suffixes:

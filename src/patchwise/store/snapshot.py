@@ -186,7 +186,8 @@ class Snapshot:
     def pictures_under(self, paths: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which pictures are held by a file that is one of these absolute paths or lies below one: (pictures,) bool."""
         key = tuple(paths)
-        if key not in self._under:
+        allowed = self._under.get(key)
+        if allowed is None:
             allowed = np.zeros(len(self), dtype=np.bool_)
             for path in key:
                 place = self._places(self._catalogue.contents_under(path))
@@ -195,7 +196,7 @@ class Snapshot:
             if len(self._under) >= _FOLDERS_REMEMBERED:
                 self._under.clear()
             self._under[key] = allowed
-        return self._under[key]
+        return allowed
 
     def _places(self, contents: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Pictures with these ids: (N,) int64 to (N,) int64, -1 where none is live in this snapshot."""

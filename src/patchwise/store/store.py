@@ -24,7 +24,7 @@ from patchwise.errors import (
 from patchwise.store.catalogue import CATALOGUE, Catalogue
 from patchwise.store.codes import COMPRESSED, Codes, forget_codes, forget_uncommitted
 from patchwise.store.conversion import Rows, keep_only_codes
-from patchwise.store.files import total_size
+from patchwise.store.files import total_size, writing
 from patchwise.store.manifest import MANIFEST, Manifest
 from patchwise.store.shards import VECTORS, Shards
 from patchwise.store.snapshot import Snapshot
@@ -167,8 +167,10 @@ class Store:
 
     def remember_compression(self, asked: Mapping[str, Any]) -> None:
         """Note in the manifest what the gallery is to be compressed with; the caller is the writer."""
-        self.manifest = replace(self.manifest, compression=dict(asked))
-        self.manifest.write(self.folder)
+        # What another process has written since, such as a whitening that was learned, stays.
+        self.manifest = replace(Manifest.read(self.folder), compression=dict(asked))
+        with writing(self.folder):
+            self.manifest.write(self.folder)
 
     def compression_wanted(self) -> Mapping[str, Any]:
         """What the gallery was last asked to be compressed with, by whichever process; empty where it never was."""
