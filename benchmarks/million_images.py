@@ -323,7 +323,8 @@ def plot(measured: dict[str, dict[str, Any]], path: Path) -> None:
         if label in ("warm", "a search"):  # what grows with the images
             axes.plot(further, values[-1] * further / images[-1], marker, color=colour, fillstyle="none")
     times.axhline(150, color="#777777", linewidth=0.8, linestyle=":")
-    times.set_ylabel(f"median of a search (ms), recall {_RECALLS[0]}, k = {_K}")
+    times.set_ylabel("median of a search (ms)")
+    times.set_title(f"recall {_RECALLS[0]}, k = {_K}; dotted: 150 ms", fontsize=9)
     memory.set_ylabel("memory (GiB)")
     for axes in (times, memory):
         axes.set(xscale="log", yscale="log", xlabel=f"images x {REGIONS} regions (hollow: extrapolated)")

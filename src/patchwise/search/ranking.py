@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from patchwise.search.base import Explanation, Hit, RegionScore, Searcher
 from patchwise.store import Snapshot
+from patchwise.threads import in_threads
 
 __all__ = ["explain", "rank"]
 
@@ -68,14 +69,20 @@ def _scores_of(
     snapshot: Snapshot, pictures: npt.NDArray[np.int64], query: npt.NDArray[np.float32]
 ) -> list[npt.NDArray[np.float64]]:
     """`region_scores` of many pictures, in their order."""
+    if not len(pictures):
+        return []
     rows = snapshot.rows_of(pictures)
     ends = np.cumsum(snapshot.starts[pictures + 1] - snapshot.starts[pictures])
-    scores = np.empty(len(rows), dtype=np.float64)
     wide = query.astype(np.float64)
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        part = slice(first, first + _ROWS_AT_ONCE)
-        (snapshot.gather(rows[part]).astype(np.float64) * wide).sum(axis=1, out=scores[part])
-    return np.split(scores, ends[:-1]) if len(pictures) else []
+
+    def scored(part: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        products = snapshot.gather(part).astype(np.float64) * wide
+        scores: npt.NDArray[np.float64] = products.sum(axis=1)
+        return scores
+
+    parts = [rows[first : first + _ROWS_AT_ONCE] for first in range(0, len(rows), _ROWS_AT_ONCE)]
+    scores = np.concatenate(list(in_threads(scored, parts) if len(parts) > 1 else map(scored, parts)))
+    return np.split(scores, ends[:-1])
 
 
 def _hit(
