@@ -124,8 +124,8 @@ def test_every_codec_can_be_chosen(in_process: Cli, plain: Path, hits: Search, c
     ran = in_process("compress", "-g", plain, "--codec", codec, "--json")
     assert ran.code == 0, ran
     made = json.loads(ran.out)["info"]["codec"]
-    # A few pictures on any machine: the largest codes that `auto` takes.
-    assert made == ("fastscan:64" if codec == "auto" else codec) == codes_of(plain).codec.name
+    # A few pictures on any machine: one byte for 8 numbers.
+    assert made == ("fastscan:32" if codec == "auto" else codec) == codes_of(plain).codec.name
     assert [hit["path"] for hit in hits(plain, "07", "-k", "3")] == [
         hit["path"] for hit in hits(plain, "07", "-k", "3", "--exact")
     ]
@@ -219,8 +219,15 @@ def test_a_search_looks_at_codes_and_answers_as_without_them(
     for picture in ("07", "sub/40"):
         for arguments in (["-k", "3"], ["-k", "10", "--offset", "2"], ["--box", "0,0,48,32"]):
             exact = hits(squeezed, picture, "--exact", *arguments)
-            assert hits(squeezed, picture, *arguments) == exact == hits(squeezed, picture, "--recall", "1", *arguments)
-            assert hits(album / "plain", picture, *arguments) == exact
+            assert exact == hits(squeezed, picture, "--recall", "1", *arguments)
+            assert exact == hits(album / "plain", picture, *arguments)
+            # Whatever is found has the score, the box and the regions of exact search, and next to all of it is found.
+            everything = hits(squeezed, picture, "--exact", "-k", "99", *(arguments if "--box" in arguments else ()))
+            known = {hit["path"]: {**hit, "rank": 0} for hit in everything}
+            found = hits(squeezed, picture, *arguments)
+            assert [{**hit, "rank": 0} for hit in found] == [known[hit["path"]] for hit in found]
+            assert [hit["score"] for hit in found] == sorted((hit["score"] for hit in found), reverse=True)
+            assert len(found) == len(exact) and len({hit["path"] for hit in found + exact}) <= 1.1 * len(exact)
 
 
 def test_a_lower_recall_finds_the_best_all_the_same(squeezed: Path, hits: Search) -> None:
