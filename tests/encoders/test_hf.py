@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,32 @@ def test_a_token_looks_most_at_its_own_place(name: str, folder: Folders) -> None
         before, after = (encoder._network.tokens(encoder.normalised(pixels)) for pixels in (grey, changed))
     moved = (after - before).norm(dim=-1)[0].numpy()
     assert np.unravel_index(moved.argmax(), moved.shape) == (1, 3)
+
+
+@pytest.mark.parametrize(("name", "special"), [("dinov2_with_registers", 5), ("clip", 1), ("siglip", 0)])
+@pytest.mark.parametrize(("height", "width"), [(24, 40), (64, 16), (32, 32)])
+def test_tokens_of_a_picture_of_any_shape(name: str, special: int, height: int, width: int, folder: Folders) -> None:
+    encoder = encoder_of(f"hf:{folder(name)}")
+    picture = np.random.default_rng(6).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    tokens = encoder.patch_tokens(picture)
+    assert tokens.shape[:2] == (height // 8, width // 8)
+    changed = picture.copy()
+    changed[8:16, 8:16] = 255 - changed[8:16, 8:16]
+    moved = np.linalg.norm(encoder.patch_tokens(changed) - tokens, axis=2)
+    assert np.unravel_index(moved.argmax(), moved.shape) == (1, 1)
+    with torch.inference_mode():
+        if name.startswith("dino"):  # whose model ends with the last norm
+            whole = encoder._network.module(pixel_values=encoder.normalised(picture[None])).last_hidden_state
+            np.testing.assert_allclose(tokens.reshape(-1, tokens.shape[2]), whole[0, special:], atol=1e-5)
+
+
+def test_a_network_without_tokens_says_so(folder: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = encoder_of(f"hf:{folder('dinov2')}")
+    with pytest.raises(EncoderError, match="does not take pictures of 3 x 5"):
+        encoder.patch_tokens(np.zeros((5, 3, 3), dtype=np.uint8))
+    monkeypatch.setattr(encoder, "_network", replace(encoder._network, tokens=None))
+    with pytest.raises(EncoderError, match="has no patch tokens"):
+        encoder.patch_tokens(np.zeros((32, 32, 3), dtype=np.uint8))
 
 
 def test_sizes_that_are_no_whole_number_of_patches_are_refused_where_the_model_cannot(folder: Folders) -> None:

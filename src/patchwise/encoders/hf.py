@@ -209,10 +209,13 @@ class _Tower:
         return ways[self._asked]
 
     def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The same pixels to patch tokens after the last norm, (N, rows, columns, D)."""
+        """The same pixels to patch tokens after the last norm, (N, rows, columns, D).
+
+        Pictures need not be square for networks that interpolate their position embeddings.
+        """
         seen = self._look(pixels)
         if not all(seen.grid):
-            raise EncoderError(f"encoder {self._spec}: the tokens of {type(self.model).__name__} form no square grid")
+            raise EncoderError(f"encoder {self._spec}: the tokens of {type(self.model).__name__} form no grid")
         return seen.patches.reshape(len(pixels), *seen.grid, -1)
 
     def _look(self, pixels: torch.Tensor) -> _Seen:
@@ -235,8 +238,8 @@ class _Tower:
             return _Seen(hidden.flatten(2).transpose(1, 2), 0, (int(hidden.shape[2]), int(hidden.shape[3])), pooled)
         if self._norm is not None:
             hidden = self._norm(hidden)
-        side = _grid_side(int(hidden.shape[1]), size, self._patch)
-        return _Seen(hidden, int(hidden.shape[1]) - side * side if side else 0, (side, side), pooled)
+        grid = _grid(int(hidden.shape[1]), int(pixels.shape[-2]), size, self._patch)
+        return _Seen(hidden, int(hidden.shape[1]) - grid[0] * grid[1] if all(grid) else 0, grid, pooled)
 
     def _whole_patches(self, size: int) -> int:
         if size % self._patch:
@@ -278,16 +281,16 @@ def _patch_side(configuration: Any) -> int:
     return int(side[0] if isinstance(side, (list, tuple)) else side or 0)
 
 
-def _grid_side(tokens: int, size: int, patch: int) -> int:
-    """Rows of patches among the tokens of a square picture; 0 where they form no square."""
-    side = size // patch if patch else 0
-    if side and 0 <= tokens - side * side <= _MOST_SPECIAL_TOKENS:
-        return side
+def _grid(tokens: int, height: int, width: int, patch: int) -> tuple[int, int]:
+    """Rows and columns of patches among the tokens of a picture; zeros where they form no grid."""
+    rows, columns = (height // patch, width // patch) if patch else (0, 0)
+    if rows and columns and 0 <= tokens - rows * columns <= _MOST_SPECIAL_TOKENS:
+        return rows, columns
     for special in (0, 1):  # networks that merge patches on their way, whose last grid is coarser
         side = math.isqrt(tokens - special)
-        if side * side == tokens - special:
-            return side
-    return 0
+        if height == width and side * side == tokens - special:
+            return side, side
+    return 0, 0
 
 
 def _in_patches(pixels: torch.Tensor, patch: int) -> torch.Tensor:

@@ -111,6 +111,27 @@ class TorchEncoder:
         )
         return np.concatenate(lengths)
 
+    def patch_tokens(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Tokens of the patches of one picture: (height, width, 3) uint8 RGB to (rows, columns, D) float32.
+
+        Raises:
+            EncoderError: the network has none, or does not take a picture of this size.
+        """
+        import torch
+
+        tokens = self._network.tokens
+        if tokens is None:
+            raise EncoderError(f"encoder {self.id}: its network has no patch tokens")
+        height, width = picture.shape[:2]
+        try:
+            with torch.inference_mode(), self._turn:
+                found: npt.NDArray[np.float32] = tokens(self.normalised(picture[None]))[0].float().cpu().numpy()
+                return found
+        except (RuntimeError, ValueError, AssertionError) as error:
+            if isinstance(error, RuntimeError) and _out_of_memory(error):
+                raise self._too_large(f"one picture of {width} x {height}") from error
+            raise EncoderError(f"encoder {self.id}: does not take pictures of {width} x {height} ({error})") from error
+
     def _lengths(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         import torch
 
