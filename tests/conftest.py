@@ -6,7 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from patchwise import Gallery
 from patchwise.encoders.whitening import normalised
 from patchwise.images import SQUARE
 
@@ -60,6 +61,24 @@ def make_picture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
 @pytest.fixture
 def picture() -> Callable[..., Image.Image]:
     return make_picture
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Six small pictures, 00.png to 05.png."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(6):
+        make_picture(seed, (32, 24)).save(folder / f"{seed:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, pictures: Path) -> Iterator[Gallery]:
+    """A gallery of them, with five regions each."""
+    with Gallery.create(tmp_path / "g", encoder=FakeEncoder(), regions="pyramid:1") as made:
+        made.add(pictures)
+        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,6 @@ from patchwise import Gallery
 from patchwise.errors import UsageError
 from patchwise.search import CompressedSearcher, ExactSearcher
 from patchwise.store import Store
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for seed in range(6):
-        make_picture(seed, (32, 24)).save(folder / f"{seed:02d}.png")
-    return folder
-
-
-@pytest.fixture
-def gallery(tmp_path: Path, pictures: Path) -> Iterator[Gallery]:
-    with Gallery.create(tmp_path / "g", encoder=FakeEncoder(), regions="pyramid:1") as made:
-        made.add(pictures)
-        yield made
 
 
 def reopened(gallery: Gallery) -> Gallery:

@@ -18,7 +18,7 @@ from patchwise import Gallery
 from patchwise.compression import CodesDamaged, codes_searcher, compress, compression_info, keep_up
 from patchwise.compression import keep as keep_module
 from patchwise.search import Margins, compressed
-from patchwise.store import Codes, Store, codes_version
+from patchwise.store import Store, codes_version
 from patchwise.store.catalogue import CATALOGUE
 from search.coded import (
     assert_exact,
@@ -26,6 +26,7 @@ from search.coded import (
     encoded_picture,
     live_vectors,
     make_store,
+    opened_codes,
     random_pictures,
     true_scores,
 )
@@ -38,12 +39,6 @@ def quick_and_without_shortcut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keep_module, "_QUERIES", 96)
 
 
-def opened(store: Store) -> Codes:
-    codes = Codes.open(store.folder, store.manifest.dimension)
-    assert codes is not None
-    return codes
-
-
 def add(store: Store, pictures: list[np.ndarray], name: str = "more") -> bool:
     with store.writer() as writer:
         writer.add([encoded_picture(f"{name} {number}", vectors) for number, vectors in enumerate(pictures)])
@@ -52,7 +47,7 @@ def add(store: Store, pictures: list[np.ndarray], name: str = "more") -> bool:
 
 def assert_codes_of_all(store: Store) -> None:
     """Row for row the codes of every shard, and nobody else's."""
-    codes, snapshot = opened(store), store.snapshot()
+    codes, snapshot = opened_codes(store), store.snapshot()
     assert codes.record.shards.keys() == snapshot.shards.keys()
     for shard, rows in snapshot.shards.items():
         vectors = snapshot.shard_vectors(shard, 0, rows).astype(np.float32)
@@ -85,11 +80,11 @@ def test_without_codes_there_is_nothing_to_keep(tmp_path: Path) -> None:
 def test_additions_get_codes(tmp_path: Path) -> None:
     store = make_store(tmp_path / "g", clustered_pictures([4] * 60))
     compress(store, "fastscan:8")
-    before = opened(store).record
+    before = opened_codes(store).record
     assert add(store, clustered_pictures([4] * 10, seed=0))
     assert_codes_of_all(store)
     assert_finds(store)
-    after = opened(store).record
+    after = opened_codes(store).record
     assert after.calibration == before.calibration  # too little was added to measure again
     assert (after.codec, after.training) == (before.codec, before.training)
 
@@ -110,15 +105,15 @@ def test_compaction_keeps_codes_in_step(tmp_path: Path) -> None:
 def test_growth_by_more_than_a_quarter_measures_again(tmp_path: Path, more: int, again: bool) -> None:
     store = make_store(tmp_path / "g", clustered_pictures([4] * 75)[:60])
     compress(store, "fastscan:8")
-    before = opened(store).record.calibration
+    before = opened_codes(store).record.calibration
     assert add(store, clustered_pictures([4] * 76)[60 : 60 + more])
-    after = opened(store).record.calibration
+    after = opened_codes(store).record.calibration
     assert after["regions"] == (240 + 4 * more if again else 240) and (after != before) == again
     assert_codes_of_all(store)
     assert_finds(store)
     if again:  # and from there on it takes another quarter
         assert add(store, clustered_pictures([4] * 5, seed=0), "yet more")
-        assert opened(store).record.calibration == after
+        assert opened_codes(store).record.calibration == after
 
 
 def test_more_of_the_same_needs_no_advice(tmp_path: Path) -> None:
@@ -184,14 +179,14 @@ def test_margins_that_find_more_are_kept(
     """Where measuring anew does not reach what was promised, and the old ones do better."""
     store = make_store(tmp_path / "g", clustered_pictures([4] * 60))
     compress(store, "fastscan:8")
-    before = opened(store).record.calibration["margins"]
+    before = opened_codes(store).record.calibration["margins"]
     worse = replace(Margins.from_json(before), slope=0.5)
     monkeypatch.setattr(keep_module, "calibrate", lambda *_: worse)
     monkeypatch.setattr(
         keep_module, "measured_recall", lambda searcher, _: found if searcher._margins == worse else {10: 0.97}
     )
     assert add(store, clustered_pictures([4] * 40, seed=1))
-    now = opened(store).record.calibration
+    now = opened_codes(store).record.calibration
     kept = found[10] < 0.97
     assert now["margins"] == json.loads(json.dumps(before if kept else worse.as_json()))
     assert now["recall_now"] == {"10": 0.97 if kept else 0.98}
@@ -220,7 +215,7 @@ def test_where_nothing_can_be_learned_anew_that_is_not_advised(tmp_path: Path) -
 def test_damage_is_told_and_mended(tmp_path: Path) -> None:
     store = make_store(tmp_path / "g", clustered_pictures([4] * 40))
     compress(store, "fastscan:8")
-    (path,) = opened(store).folder.glob("*.codes")
+    (path,) = opened_codes(store).folder.glob("*.codes")
     written = path.read_bytes()
     path.write_bytes(written[:9] + bytes([written[9] ^ 4]) + written[10:])
     snapshot = store.snapshot()
@@ -248,7 +243,7 @@ def test_rows_added_since_are_found_before_they_have_codes(tmp_path: Path) -> No
     searcher = codes_searcher(store, snapshot)
     assert searcher is not None
     assert int(searcher.top(new[:1], 1)[0].pictures[0]) == snapshot.index_of_path("/p/new")
-    assert opened(store).rows(max(snapshot.shards)) == 240
+    assert opened_codes(store).rows(max(snapshot.shards)) == 240
 
 
 _SEARCH = """

@@ -13,8 +13,8 @@ from patchwise.codecs import choose_codec, train_codec
 from patchwise.compression import compress, compression_info, keep, run
 from patchwise.errors import StorageFull, UsageError
 from patchwise.search import compressed
-from patchwise.store import Codes, Manifest, Store
-from search.coded import clustered_pictures, live_vectors, make_store, random_pictures
+from patchwise.store import Manifest
+from search.coded import clustered_pictures, live_vectors, make_store, opened_codes, random_pictures
 
 
 @pytest.fixture(autouse=True)
@@ -22,12 +22,6 @@ def quick_and_without_shortcut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compressed, "_SCANNED_PER_SCORED", 10**9)
     monkeypatch.setattr(compressed, "_LEAST_REGIONS", 1)
     monkeypatch.setattr(keep, "_QUERIES", 48)
-
-
-def opened(store: Store) -> Codes:
-    codes = Codes.open(store.folder, store.manifest.dimension)
-    assert codes is not None
-    return codes
 
 
 def test_a_gallery_is_compressed(tmp_path: Path) -> None:
@@ -44,7 +38,7 @@ def test_a_gallery_is_compressed(tmp_path: Path) -> None:
     for stage in stages:
         done = [done for what, done, _ in told if what == stage]
         assert done == sorted(done) and (stage, done[-1], done[-1]) in told
-    codes = opened(store)
+    codes = opened_codes(store)
     expected = codes.codec.encode(live_vectors(store.snapshot()))
     written = [codes.read(shard) for shard in store.snapshot().shards]
     np.testing.assert_array_equal(np.concatenate([part for part in written if part is not None]), expected)
@@ -55,13 +49,13 @@ def test_compressing_again_gives_the_same_codes(tmp_path: Path) -> None:
     """But for the names of generations, nothing is left to chance."""
     store = make_store(tmp_path / "g", clustered_pictures([4] * 60))
     first = compress(store, "fastscan:4")
-    codes = opened(store)
+    codes = opened_codes(store)
     kept = [np.array(codes.read(shard)) for shard in codes.record.shards]
     again = compress(store, "fastscan:4")
     assert again.info == first.info
-    for before, shard in zip(kept, opened(store).record.shards, strict=True):
-        np.testing.assert_array_equal(opened(store).read(shard), before)
-    assert opened(store).record.calibration == codes.record.calibration
+    for before, shard in zip(kept, opened_codes(store).record.shards, strict=True):
+        np.testing.assert_array_equal(opened_codes(store).read(shard), before)
+    assert opened_codes(store).record.calibration == codes.record.calibration
 
 
 def test_queries_are_of_pictures_that_nothing_was_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from patchwise.codecs import Codec, train_codec
 from patchwise.regions import Regions
 from patchwise.regions.base import REGION_DTYPE
 from patchwise.search import Candidates, CodeIndex, Margins
-from patchwise.store import Encoded, Manifest, Snapshot, Store
+from patchwise.store import Codes, Encoded, Manifest, Snapshot, Store
 
 WIDE = Margins(margins=((0.5, 9.0), (0.999, 9.0)), regions=((1, 4),))
 """Margins that leave nothing out: cosines differ by 2 at most."""
@@ -68,6 +68,13 @@ def make_store(folder: Path, pictures: Sequence[np.ndarray]) -> Store:
     with store.writer() as writer:
         writer.add([encoded_picture(str(number), vectors) for number, vectors in enumerate(pictures)])
     return store
+
+
+def opened_codes(store: Store) -> Codes:
+    """The codes beside the vectors of a gallery, which has some."""
+    codes = Codes.open(store.folder, store.manifest.dimension)
+    assert codes is not None
+    return codes
 
 
 def live_vectors(snapshot: Snapshot) -> np.ndarray:

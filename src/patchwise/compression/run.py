@@ -152,14 +152,14 @@ def compress_again(store: Store, encoder: Callable[[], Encoder] | None = None) -
     asked = store.compression_wanted()
     codec = "auto" if store.kept_codec() is not None else str(asked.get("codec", "auto"))
     train = str(asked.get("train", "random"))
-    if not parse_training_set(train).needs_encoder:
-        return compress(store, codec, train, encoder=encoder)
     try:
         return compress(store, codec, train, encoder=encoder)
     except (GalleryBusy, StorageFull):
         raise
-    except (EncoderError, GalleryError, UsageError):  # pictures, queries or weights that are not where they were
-        return compress(store, codec, encoder=encoder)
+    except (EncoderError, GalleryError, UsageError):
+        if not parse_training_set(train).needs_encoder:
+            raise
+        return compress(store, codec, encoder=encoder)  # pictures, queries or weights are not where they were
 
 
 def _kept(store: Store, asked: str) -> Codec | None:
@@ -222,19 +222,11 @@ def _scored_by_codes(
     snapshot: Snapshot, codes: Codes, queries: npt.NDArray[np.float32]
 ) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
     """Blocks of pictures: the first, one past the last, and (Q, pictures) scores of their decoded vectors."""
-    codec, starts = codes.codec, snapshot.starts
-    shards, places = snapshot.places
-    for shard in snapshot.shards:
-        stored = codes.read(shard)
+    starts, held = snapshot.starts, -1
+    for first, end, shard, row, past in snapshot.stretches(_BLOCK_ROWS):
+        if shard != held:
+            stored, held = codes.read(shard), shard
         if stored is None:
             raise GalleryDamaged(f"{codes.path(shard)}: not as it was just written. Run the same command again")
-        first, past = np.searchsorted(shards, [shard, shard + 1]).tolist()
-        while first < past:
-            end = int(np.searchsorted(starts, starts[first] + _BLOCK_ROWS, side="right")) - 1
-            end = min(max(end, first + 1), past)
-            local = starts[first:end] - starts[first]
-            counts = np.diff(starts[first : end + 1])
-            rows = np.repeat(places[first:end] - local, counts) + np.arange(counts.sum())
-            decoded = codec.vectors(stored[rows])
-            yield first, end, np.maximum.reduceat(decoded @ queries.T, local, axis=0).T
-            first = end
+        scores = codes.codec.vectors(stored[row:past]) @ queries.T
+        yield first, end, np.maximum.reduceat(scores, starts[first:end] - starts[first], axis=0).T

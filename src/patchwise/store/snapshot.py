@@ -228,18 +228,17 @@ class Snapshot:
         A run holds at most `max_rows` rows, or one picture where that alone has more. fp16 rows are mapped, and let go
         of when the next run is asked for: a pass over all of them needs memory for two runs only.
         """
-        runs = self._runs(max_rows)
-        following = next(runs, None)
+        stretches = self.stretches(max_rows)
+        following = next(stretches, None)
         while following is not None:
-            (index, end, first, last), following = following, next(runs, None)
+            (index, end, shard, first, last), following = following, next(stretches, None)
             if following is not None:  # read from disk while the caller is busy with this one
-                self._vectors[int(self._shard[following[0]])].fetch(*following[2:])
-            vectors = self._vectors[int(self._shard[index])]
-            yield index, end, vectors.read(first, last)
-            vectors.release(first, last)
+                self._vectors[following[2]].fetch(*following[3:])
+            yield index, end, self.shard_vectors(shard, first, last)
+            self.release(shard, first, last)
 
-    def _runs(self, max_rows: int) -> Iterator[tuple[int, int, int, int]]:
-        """The same as (first picture, one past the last, first row in its shard, one past the last)."""
+    def stretches(self, max_rows: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """The same places as (first picture, one past the last, shard, first row in it, one past the last)."""
         starts, index = self.starts, 0
         behind_another = (self._shard[1:] == self._shard[:-1]) & (self._first[1:] == self._first[:-1] + self._rows[:-1])
         for stretch_end in np.append(np.flatnonzero(~behind_another) + 1, len(self)).tolist():
@@ -248,5 +247,5 @@ class Snapshot:
                 end = min(max(end, index + 1), stretch_end)
                 first = int(self._first[index])
                 last = first + int(starts[end] - starts[index])
-                yield index, end, first, last
+                yield index, end, int(self._shard[index]), first, last
                 index = end
