@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,9 @@ from patchwise.errors import PatchwiseError, UsageError
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing import EncodedQuery, Query, QueryPart, QuerySource, encode_queries, encode_query
 from patchwise.indexing.parts import batch_parts, query_label, query_parts
+from patchwise.rerank import renumbered
 from patchwise.search import Explanation, Hit, Searcher, explain, rank
+from patchwise.second_look import SecondLook
 from patchwise.store import Snapshot
 
 __all__ = ["GallerySearch", "QueryResult"]
@@ -85,6 +86,7 @@ class GallerySearch(ABC):
         under: Sequence[str | os.PathLike[str]] = (),
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
+        rerank: str = "",
         fetch: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> list[Hit]:
@@ -102,18 +104,19 @@ class GallerySearch(ABC):
             recall: the share of the true best images to be found where the gallery is compressed; scores, boxes and
                 order of what is found are always exact.
             exact: look at every vector, as a recall of 1 does.
+            rerank: second looks at the first hits, one after the other, such as "refine:20"; their names are the keys
+                of `patchwise.rerank.RERANKERS`, the number is how many hits are looked at.
 
         Raises:
             ImageError, BoxError, UsageError: the query cannot be used.
             EncoderError: a text, and the gallery's encoder reads none.
+            MissingExtra: a package that a second look needs is not installed.
         """
+        look = SecondLook(self, rerank, fetch=fetch, max_pixels=max_pixels)
         parts = query_parts(query, text=text, box=box)
         asked = encode_query(self.encoder, parts, fetch=fetch, max_pixels=max_pixels)
-        return next(
-            self._answers(
-                [asked], k=k, offset=offset, min_score=min_score, under=under, recall=1.0 if exact else recall
-            )
-        )
+        limits = _Limits(k, offset, min_score, under, 1.0 if exact else recall)
+        return next(self._answers([asked], limits, look))
 
     def search_many(
         self,
@@ -125,6 +128,7 @@ class GallerySearch(ABC):
         under: Sequence[str | os.PathLike[str]] = (),
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
+        rerank: str = "",
         fetch: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Iterator[QueryResult]:
@@ -132,13 +136,13 @@ class GallerySearch(ABC):
 
         A query is a picture with its box or None, as a pair; or a `QueryPart`; or several of them.
         """
+        look = SecondLook(self, rerank, fetch=fetch, max_pixels=max_pixels)
+        limits = _Limits(k, offset, min_score, under, 1.0 if exact else recall)
         remaining = map(batch_parts, queries)
         while group := list(islice(remaining, _QUERIES_AT_ONCE)):
             encoded = encode_queries(self.encoder, group, fetch=fetch, max_pixels=max_pixels)
             usable = [asked for asked in encoded if isinstance(asked, EncodedQuery)]
-            answers = self._answers(
-                usable, k=k, offset=offset, min_score=min_score, under=under, recall=1.0 if exact else recall
-            )
+            answers = self._answers(usable, limits, look)
             for parts, asked in zip(group, encoded, strict=True):
                 if isinstance(asked, EncodedQuery):
                     yield QueryResult.of(parts, next(answers))
@@ -169,8 +173,7 @@ class GallerySearch(ABC):
         exact: bool = False,
     ) -> Iterator[list[Hit]]:
         """Search with query vectors of this gallery's encoder: (Q, dimension) float32, unit length."""
-        aim = 1.0 if exact else recall
-        return self._ranked(vectors, None, k=k, offset=offset, min_score=min_score, under=under, recall=aim)
+        return self._ranked(vectors, None, _Limits(k, offset, min_score, under, 1.0 if exact else recall))
 
     def explain(
         self,
@@ -209,27 +212,27 @@ class GallerySearch(ABC):
         whole = explain(snapshot, path, index, vector)
         return replace(whole, parts=tuple(explain(snapshot, path, index, part) for part in parts))
 
-    def _answers(self, asked: Sequence[EncodedQuery], **limits: Any) -> Iterator[list[Hit]]:
+    def _answers(self, asked: Sequence[EncodedQuery], limits: _Limits, look: SecondLook) -> Iterator[list[Hit]]:
         vectors = [query.vector for query in asked]
         stacked = np.stack(vectors) if vectors else np.empty((0, self.encoder.dimension), dtype=np.float32)
         parts = [query.part_vectors if len(query.parts) > 1 else None for query in asked]
-        return self._ranked(stacked, parts, **limits)
+        if not look.depth:
+            yield from self._ranked(stacked, parts, limits)
+            return
+        deeper = replace(limits, k=max(limits.k + limits.offset, look.depth), offset=0, min_score=None)
+        for query, hits in zip(asked, self._ranked(stacked, parts, deeper), strict=True):
+            yield limits.of(look.at(query, hits))
 
     def _ranked(
         self,
         vectors: npt.NDArray[np.float32],
         parts: Sequence[npt.NDArray[np.float32] | None] | None,
-        *,
-        k: int,
-        offset: int,
-        min_score: float | None,
-        under: Sequence[str | os.PathLike[str]],
-        recall: float,
+        limits: _Limits,
     ) -> Iterator[list[Hit]]:
-        if k < 1 or offset < 0:
-            raise UsageError(f"k must be at least 1 and offset at least 0, not {k} and {offset}")
-        snapshot, searcher = self.current(recall)
-        folders = [os.path.abspath(path) for path in under]
+        if limits.k < 1 or limits.offset < 0:
+            raise UsageError(f"k must be at least 1 and offset at least 0, not {limits.k} and {limits.offset}")
+        snapshot, searcher = self.current(limits.recall)
+        folders = [os.path.abspath(path) for path in limits.under]
         for folder in folders:
             if not snapshot.pictures_under([folder]).any():
                 raise UsageError(f"{folder}: the gallery {self.path} holds no image from there")
@@ -237,12 +240,28 @@ class GallerySearch(ABC):
             snapshot,
             searcher,
             vectors,
-            k=k,
-            offset=offset,
-            min_score=min_score,
+            k=limits.k,
+            offset=limits.offset,
+            min_score=limits.min_score,
             parts=parts,
             under=folders or None,
         )
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Which hits are wanted; see `GallerySearch.search`."""
+
+    k: int
+    offset: int
+    min_score: float | None
+    under: Sequence[str | os.PathLike[str]]
+    recall: float
+
+    def of(self, hits: Sequence[Hit]) -> list[Hit]:
+        """Those of hits, best first, that are wanted."""
+        kept = [hit for hit in hits if self.min_score is None or hit.score >= self.min_score]
+        return renumbered(kept[self.offset : self.offset + self.k], self.offset + 1)
 
 
 def _as_box(box: Sequence[float] | None) -> Box | None:

@@ -10,7 +10,7 @@ import numpy as np
 from patchwise.rerank import Question, chain, renumbered
 from patchwise.search import Hit
 
-QUESTION = Question(np.zeros(4, dtype=np.float32), None)
+QUESTION = Question(np.zeros(4, dtype=np.float32))
 
 
 def hit(number: int, score: float) -> Hit:

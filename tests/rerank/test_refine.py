@@ -59,7 +59,7 @@ def seen_box(pixels: npt.NDArray[np.uint8]) -> Box:
     return (x0, y0, x1, y1)
 
 
-QUERY = Question(np.array([1, 0], dtype=np.float32), None)
+QUERY = Question(np.array([1, 0], dtype=np.float32))
 
 
 def first_look(where: Box, path: str = "/a.jpg") -> Hit:
@@ -176,7 +176,7 @@ def test_the_real_encoder_places_a_cat_in_a_cup_of_coffee() -> None:
             for at in np.argsort(-scores)[:10]
         )
         hit = Hit(1, "/a.jpg", looked[0].score, looked[0].box, looked[0].level, (0, 0), scene.size, looked)
-        (found,) = Refine(encoder, lambda _, shown=picture: shown).rerank(Question(query, cat), [hit])
+        (found,) = Refine(encoder, lambda _, shown=picture: shown).rerank(Question(query), [hit])
         before.append(box_iou(hit.box, where))
         after.append(box_iou(found.box, where))
         rises.append(found.score - hit.score)

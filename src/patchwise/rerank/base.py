@@ -2,26 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from patchwise.encoders import Encoder
+from patchwise.images import Picture
 from patchwise.search import Hit
 
-__all__ = ["Question", "Reranker", "chain", "renumbered"]
+__all__ = ["Arrays", "Question", "Remembered", "Reranker", "Setting", "chain", "renumbered"]
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What was asked for: `vector` is (dimension,) float32 of unit length; `picture` is RGB, upright and cut to its
-    box, or None where the query is not one picture."""
+    """What was asked for.
+
+    Args:
+        vector: (dimension,) float32 of unit length.
+        parts: (P, dimension) float32, the vectors of a query's parts where it has several.
+        opened: opens the picture that was asked for, RGB, upright and cut to its box; None where the query is not one
+            picture.
+    """
 
     vector: npt.NDArray[np.float32]
-    picture: Image.Image | None
+    parts: npt.NDArray[np.float32] | None = None
+    opened: Callable[[], Image.Image] | None = None
+
+    @cached_property
+    def picture(self) -> Image.Image | None:
+        """The picture that was asked for, opened when a re-ranker first wants it."""
+        return None if self.opened is None else self.opened()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What re-rankers may use of a gallery.
+
+    Args:
+        encoder: the gallery's.
+        read: gives the picture of a hit. Raises ImageError where it is gone.
+        vectors: the stored vectors of a hit's picture, in region order: (regions, dimension) fp16.
+        remembered: what was once computed of a hit's picture under this name, or else computes and keeps it.
+    """
+
+    encoder: Encoder
+    read: Callable[[Hit], Picture]
+    vectors: Callable[[Hit], npt.NDArray[np.float16]]
+    remembered: Remembered
+
+
+class Remembered(Protocol):
+    """Keeps what is dear to compute of a gallery's pictures."""
+
+    def __call__(self, hit: Hit, name: str, compute: Callable[[Picture], Arrays]) -> Arrays:
+        """Arrays of a hit's picture by their names.
+
+        Args:
+            hit: whose picture.
+            name: what the arrays are and all that decides them; other names are kept apart.
+            compute: makes them of the picture where they are not known yet.
+
+        Raises:
+            ImageError: not known yet, and the picture is gone.
+        """
+        ...
 
 
 class Reranker(Protocol):

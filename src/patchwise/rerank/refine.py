@@ -78,8 +78,8 @@ class Refine:
             self._score(question, [(pursuit, pursuit.proposals(step)) for _, pursuit in pursuits])
         chosen = [(pursuit, pursuit.choice()[None]) for _, pursuit in pursuits]
         self._score(question, chosen)
-        better = {id(hit): pursuit.last() for hit, pursuit in pursuits}
-        return [_improved(hit, better.get(id(hit))) for hit in hits]
+        better = {id(hit): pursuit for hit, pursuit in pursuits}
+        return [_improved(hit, better.get(id(hit)), question) for hit in hits]
 
     def _pursuit(self, hit: Hit) -> _Pursuit | None:
         try:
@@ -106,8 +106,10 @@ class Refine:
         )
         scores = vectors.astype(np.float64) @ question.vector.astype(np.float64)
         ends = np.cumsum([len(boxes) for _, boxes in asked])
-        for (pursuit, boxes), own in zip(asked, np.split(scores, ends[:-1]), strict=True):
-            pursuit.add(boxes, own)
+        for (pursuit, boxes), own, of_own in zip(
+            asked, np.split(scores, ends[:-1]), np.split(vectors, ends[:-1]), strict=True
+        ):
+            pursuit.add(boxes, own, of_own)
 
 
 class _Pursuit:
@@ -120,8 +122,9 @@ class _Pursuit:
         self._first = len(regions)
         self._generator = np.random.default_rng(0)
 
-    def add(self, boxes: Boxes, scores: Scores) -> None:
+    def add(self, boxes: Boxes, scores: Scores, vectors: npt.NDArray[np.float32]) -> None:
         self.boxes, self.scores = np.concatenate([self.boxes, boxes]), np.concatenate([self.scores, scores])
+        self.last_vectors = vectors
 
     def proposals(self, step: _Round) -> Boxes:
         """Boxes around the best regions at first, then around the choice so far and what is next to it."""
@@ -159,9 +162,14 @@ class _Pursuit:
         return smoothed
 
 
-def _improved(hit: Hit, found: tuple[Box, float] | None) -> Hit:
-    if found is None or found[1] < hit.score:
+def _improved(hit: Hit, pursuit: _Pursuit | None, question: Question) -> Hit:
+    if pursuit is None:
         return hit
-    box, score = found
-    region = RegionScore(box, _LEVEL, _CELL, score)
-    return replace(hit, score=score, box=box, level=_LEVEL, cell=_CELL, regions=(region, *hit.regions))
+    box, score = pursuit.last()
+    if score < hit.score:
+        return hit
+    regions = (RegionScore(box, _LEVEL, _CELL, score), *hit.regions)[: max(len(hit.regions), 1)]
+    fits = hit.part_scores
+    if question.parts is not None:
+        fits = tuple(map(float, question.parts.astype(np.float64) @ pursuit.last_vectors[-1].astype(np.float64)))
+    return replace(hit, score=score, box=box, level=_LEVEL, cell=_CELL, regions=regions, part_scores=fits)

@@ -1,6 +1,6 @@
 """Which images, and where: searchers behind one protocol, hits, and explanations."""
 
-from patchwise.search.base import Candidates, Explanation, Hit, RegionScore, Searcher
+from patchwise.search.base import Candidates, Explanation, Geometry, Hit, RegionScore, Searcher
 from patchwise.search.code_index import CodeIndex
 from patchwise.search.compressed import CompressedSearcher
 from patchwise.search.exact import ExactSearcher
@@ -13,6 +13,7 @@ __all__ = [
     "CompressedSearcher",
     "ExactSearcher",
     "Explanation",
+    "Geometry",
     "Hit",
     "Margins",
     "RegionScore",

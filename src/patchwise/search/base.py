@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from patchwise.boxes import Box
 
-__all__ = ["Candidates", "Explanation", "Hit", "RegionScore", "Searcher"]
+__all__ = ["Candidates", "Explanation", "Geometry", "Hit", "RegionScore", "Searcher"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,28 @@ class RegionScore:
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """What local features say of a hit.
+
+    `verdict` is "verified", "not verified" or "not enough texture". `inliers` counts points of the query that lie in
+    the hit where one projection puts them; `outline` is the query's frame under it, corners in pixels of the upright
+    original, clockwise from the query's upper left, and empty unless verified.
+    """
+
+    verdict: str
+    inliers: int
+    outline: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Hit:
     """An image that was found: its best region decides score, box, level and cell.
 
-    `score` is a cosine in [-1, 1]; `size` the upright (width, height); `regions` its ten best, best first.
-    `part_scores` are the cosines of the winning region with each part of a query that has several.
+    `score` is a cosine in [-1, 1], unless a re-ranker says otherwise; `size` the upright (width, height); `regions` its
+    ten best, best first. `part_scores` are the cosines of the winning region with each part of a query that has
+    several. `expected_false_matches` is how many images of a gallery of this size would score as high by chance.
+    A second look may add `instances`, further places of the object in the image, best first, and `geometry`;
+    `alike` are near-duplicates of the image that were found as well, where these are collapsed.
     """
 
     rank: int
@@ -43,6 +60,10 @@ class Hit:
     size: tuple[int, int]
     regions: tuple[RegionScore, ...]
     part_scores: tuple[float, ...] = ()
+    expected_false_matches: float | None = None
+    instances: tuple[RegionScore, ...] = ()
+    geometry: Geometry | None = None
+    alike: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True)

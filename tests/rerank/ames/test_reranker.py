@@ -15,7 +15,7 @@ from patchwise.search import Hit  # noqa: E402
 
 from .test_network import matcher, pairs  # noqa: E402
 
-QUESTION = Question(np.zeros(4, dtype=np.float32), None)
+QUESTION = Question(np.zeros(4, dtype=np.float32))
 
 
 def hit(number: int, score: float) -> Hit:
