@@ -83,7 +83,8 @@ def test_a_hidden_object_is_found_more_closely(where: Box, noise: float) -> None
     assert box_iou(found.box, where) > box_iou(hit.box, where) + 0.1
     assert box_iou(found.box, where) > (0.75 if noise == 0 else 0.6)
     assert found.score > hit.score and (found.level, found.cell) == (-1, (-1, -1))
-    assert found.regions == (RegionScore(found.box, -1, (-1, -1), found.score), *hit.regions)
+    assert len(hit.regions) == 10  # the box found pushes the last of them out
+    assert found.regions == (RegionScore(found.box, -1, (-1, -1), found.score), *hit.regions[:9])
     assert 0 < finder.calls <= CALLS
     x0, y0, x1, y1 = found.box
     assert 0 <= x0 < x1 <= SIZE[0] and 0 <= y0 < y1 <= SIZE[1]
@@ -146,6 +147,7 @@ def test_small_and_thin_pictures(size: tuple[int, int]) -> None:
     hit = Hit(1, "/a.jpg", 0.1, whole.box, 0, (0, 0), size, (whole,))
     (found,) = Refine(Finder(OBJECTS[0]), lambda _: Picture(Image.new("RGB", size), size)).rerank(QUERY, [hit])
     assert 0 <= found.box[0] < found.box[2] <= size[0] and 0 <= found.box[1] < found.box[3] <= size[1]
+    assert found == hit or found.regions == (RegionScore(found.box, -1, (-1, -1), found.score), whole)
 
 
 def test_the_real_encoder_places_a_cat_in_a_cup_of_coffee() -> None:

@@ -42,6 +42,7 @@ _SHARPNESS = 8  # power of the IoU by which boxes lend each other their scores
 _DECISION = 80.0  # per unit of score: by how much better boxes count for more
 _LEAST_SIDE = 8.0  # pixels of the upright original
 _HITS_AT_ONCE = 8  # pictures in memory
+_REGIONS_PER_HIT = 10  # as `Hit` has it
 _LEVEL, _CELL = -1, (-1, -1)  # of a region without a place in a grid
 
 
@@ -168,7 +169,7 @@ def _improved(hit: Hit, pursuit: _Pursuit | None, question: Question) -> Hit:
     box, score = pursuit.last()
     if score < hit.score:
         return hit
-    regions = (RegionScore(box, _LEVEL, _CELL, score), *hit.regions)[: max(len(hit.regions), 1)]
+    regions = (RegionScore(box, _LEVEL, _CELL, score), *hit.regions)[:_REGIONS_PER_HIT]
     fits = hit.part_scores
     if question.parts is not None:
         fits = tuple(map(float, question.parts.astype(np.float64) @ pursuit.last_vectors[-1].astype(np.float64)))
