@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +205,43 @@ def test_images_inside_tar_files(root: Path, tmp_path: Path) -> None:
         assert found.details["unreadable_images"] == 1
         assert evaluate(asked, gallery).costs["encoded_regions"] == 0
         assert gallery.verify().problems == []
+
+
+def test_a_second_look_decides_order_and_boxes_of_as_many_images_as_it_takes(root: Path, tmp_path: Path) -> None:
+    asked = benchmark(root)
+    plain, gallery = run(asked, tmp_path)
+    looked = evaluate(asked, gallery, rerank="refine:4")
+    assert looked.strategy == "pyramid:1 + refine:4"
+    for before, after, query in zip(plain.outcomes, looked.outcomes, asked.queries, strict=False):
+        ranking = [image for _, image, _ in brute_force(asked, query, gallery)]
+        hits = gallery.search(query.image, box=query.box, k=4 + len(query.ignored))
+        first = [name for hit in hits if (name := hit.path[len(str(root)) + 1 :]) not in query.ignored][:4]
+        assert set(first) == set(ranking[:4])
+        by_image = {item.image: item for item in before.found}
+        for item in after.found:
+            assert (item.rank <= 4) == (item.image in first)
+            if item.image in first:
+                assert item.score >= by_image[item.image].score
+            else:
+                assert item == by_image[item.image]
+
+
+def test_rankings_of_a_second_look_fall_and_hold_the_same_images(root: Path, tmp_path: Path) -> None:
+    asked = benchmark(root)
+    written: dict[str, dict[str, tuple[list[str], list[float]]]] = {"": {}, "refine:3": {}}
+    gallery = run(asked, tmp_path)[1]
+    for look, rankings in written.items():
+
+        def keep(query: Query, found: Sequence[str], scores: np.ndarray, own: dict = rankings) -> None:  # type: ignore[type-arg]
+            own[query.id] = (list(found), scores.tolist())
+
+        evaluate(asked, gallery, rerank=look, ranked=keep)
+    for query, (found, scores) in written["refine:3"].items():
+        assert set(found[:3]) == set(written[""][query][0][:3])
+        assert found[3:] == written[""][query][0][3:]
+        assert all(a >= b for a, b in pairwise(scores))
+
+
+def test_an_unknown_second_look_is_refused_before_anything_is_indexed(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="refine"):
+        run(benchmark(root), tmp_path, rerank="magic:3")

@@ -18,7 +18,7 @@ from patchwise.cli.encoder_options import (
     RegionFit,
     encoder_name,
 )
-from patchwise.cli.options import AsJson, print_json, progress_bar, say
+from patchwise.cli.options import AsJson, Rerank, print_json, progress_bar, say
 from patchwise.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def evaluate(
     adapt: Adapt = None,
     device: Device = "auto",
     whitening: Annotated[str, typer.Option(help="shipped, or gallery: adapted to the benchmark's images.")] = "shipped",
+    rerank: Rerank = "",
     delta: Annotated[
         float, typer.Option(min=0, max=1, help="IoU that a box must exceed for the discrete LocScore.")
     ] = 0.5,
@@ -110,6 +111,7 @@ def evaluate(
             encoder=named or "builtin",
             whitening=whitening,
             device=device,
+            rerank=rerank,
             cache=cache,
             results=results,
             starting=lambda name: say(f"{asked.name}: {name}"),

@@ -19,6 +19,7 @@ __all__ = [
     "AsJson",
     "GalleryPath",
     "MaxPixels",
+    "Rerank",
     "print_json",
     "printable",
     "progress_bar",
@@ -45,6 +46,14 @@ MaxPixels = Annotated[
         min=1,
         help="Refuse larger images (protects against decompression bombs).",
         show_default="89478485",
+    ),
+]
+Rerank = Annotated[
+    str,
+    typer.Option(
+        metavar="LOOK:HITS,...",
+        help="Look again at the first hits, one look after the other: refine:HITS searches for tighter boxes.",
+        show_default=False,
     ),
 ]
 DEFAULT_GALLERY = Path(".patchwise")

@@ -10,7 +10,7 @@ import typer
 
 from patchwise.cli.encoder_options import Device
 from patchwise.cli.hits import AnswerPrinter, copy_hits
-from patchwise.cli.options import DEFAULT_GALLERY, AsJson, GalleryPath, MaxPixels, say
+from patchwise.cli.options import DEFAULT_GALLERY, AsJson, GalleryPath, MaxPixels, Rerank, say
 from patchwise.cli.queries import parts_of_options, read_queries
 from patchwise.errors import UsageError
 
@@ -68,6 +68,11 @@ def search(
         ),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Look at every vector, compressed or not.")] = False,
+    refine: Annotated[
+        int | None,
+        typer.Option(metavar="HITS", min=1, help="Look for tighter boxes in the first hits: --rerank refine:HITS."),
+    ] = None,
+    rerank: Rerank = "",
     queries: Annotated[
         Path | None,
         typer.Option(
@@ -104,6 +109,7 @@ def search(
     limits: dict[str, Any] = {"k": k, "offset": offset, "min_score": min_score, "under": under or (), "exact": exact}
     if recall is not None:
         limits["recall"] = recall
+    limits["rerank"] = ",".join(filter(None, ("" if refine is None else f"refine:{refine}", rerank)))
     reading: dict[str, Any] = {"fetch": fetch, "max_pixels": max_pixels or DEFAULT_MAX_PIXELS}
     end = b"\0" if null else b"\n"
     with Gallery.open(gallery, device=device) as opened:

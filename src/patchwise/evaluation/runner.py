@@ -14,10 +14,13 @@ from patchwise.errors import PatchwiseError, UsageError
 from patchwise.evaluation.datasets.base import Benchmark, Query
 from patchwise.evaluation.metrics import positive_iou
 from patchwise.evaluation.outcomes import Found, Missed, QueryOutcome, Run, placement
+from patchwise.evaluation.reranked import reranked_outcome, reranked_scores
 from patchwise.gallery import Gallery
-from patchwise.indexing import IndexProgress
-from patchwise.search import Candidates
+from patchwise.images import DEFAULT_MAX_PIXELS
+from patchwise.indexing import EncodedQuery, IndexProgress, QueryPart
+from patchwise.search import Candidates, Hit, rank
 from patchwise.search.ranking import region_scores
+from patchwise.second_look import SecondLook
 from patchwise.store import Snapshot
 
 __all__ = ["Ranked", "evaluate", "judge", "oracle_boxes"]
@@ -33,6 +36,7 @@ def evaluate(
     benchmark: Benchmark,
     gallery: Gallery,
     *,
+    rerank: str = "",
     indexing: Callable[[IndexProgress], None] | None = None,
     searching: Callable[[int, int], None] | None = None,
     ranked: Ranked | None = None,
@@ -42,6 +46,7 @@ def evaluate(
     Args:
         benchmark: what to ask, and the answers.
         gallery: the benchmark's own, with no other images in it; its encoder and regions are what is evaluated.
+        rerank: second looks at the first images of each query, as for `Gallery.search`.
         indexing: told of every image that is indexed.
         searching: told how many queries are answered, and how many there are.
         ranked: given each query with the ids of its images, best first and no deeper than the benchmark's depth, and
@@ -49,8 +54,10 @@ def evaluate(
 
     Raises:
         ImageError, BoxError: a query cannot be used; without it the figures would mean something else.
-        UsageError: the benchmark has no query with a positive.
+        UsageError: the benchmark has no query with a positive, or no such second look.
+        MissingExtra: a package that a second look needs is not installed.
     """
+    look = SecondLook(gallery, rerank, fetch=False, max_pixels=DEFAULT_MAX_PIXELS)
     report = gallery.add_listed(benchmark.root, benchmark.image_ids, progress=indexing)
     queries = [query for query in benchmark.queries if query.positives]
     if not queries:
@@ -60,13 +67,13 @@ def evaluate(
     encoding = time.perf_counter() - began
 
     began = time.perf_counter()
-    outcomes = judge(benchmark, gallery, queries, vectors, searching, ranked)
+    outcomes = judge(benchmark, gallery, queries, vectors, searching, ranked, look)
     seconds = time.perf_counter() - began
 
     info = gallery.info()
     return Run(
         benchmark=benchmark.name,
-        strategy=gallery.strategy.name,
+        strategy=" + ".join(filter(None, (gallery.strategy.name, rerank))),
         encoder=info.encoder,
         depth=benchmark.depth,
         average_precision=benchmark.average_precision,
@@ -95,6 +102,7 @@ def judge(
     vectors: npt.NDArray[np.float32],
     searching: Callable[[int, int], None] | None = None,
     ranked: Ranked | None = None,
+    look: SecondLook | None = None,
 ) -> list[QueryOutcome]:
     """Search a gallery that holds the benchmark with the (Q, dimension) unit vectors of its queries, and judge.
 
@@ -111,9 +119,12 @@ def judge(
         asked = slice(start, start + step)
         answers = at_work.searcher.top(vectors[asked], deepest)
         for query, vector, candidates in zip(queries[asked], vectors[asked], answers, strict=True):
-            outcomes.append(at_work.outcome(query, vector, candidates))
+            outcome = at_work.outcome(query, vector, candidates)
+            shortlist = at_work.shortlist(query, vector, look) if look is not None and look.depth else []
+            outcomes.append(reranked_outcome(outcome, query, shortlist))
             if ranked is not None:
-                ranked(query, *at_work.ranking(query, candidates, benchmark.depth or len(benchmark.image_ids)))
+                ids, scores = at_work.ranking(query, candidates, benchmark.depth or len(benchmark.image_ids))
+                ranked(query, *reranked_scores(ids, scores, shortlist))
             if searching is not None:
                 searching(len(outcomes), len(queries))
     return outcomes
@@ -178,6 +189,14 @@ class _Judge:
             found.append(Found(image, *ranks[image], float(scores[best]), box, iou, share, distance))
         found.sort(key=lambda item: item.rank)
         return QueryOutcome(query.id, query.group, len(query.positives), found, missed)
+
+    def shortlist(self, query: Query, vector: npt.NDArray[np.float32], look: SecondLook) -> list[tuple[str, Hit]]:
+        """The first images after a second look: ids and hits, best first."""
+        deep = look.depth + len(query.ignored)
+        (hits,) = rank(self.snapshot, self.searcher, vector[None], k=deep)
+        counted = [hit for hit in hits if hit.path[len(self._root) :] not in query.ignored][: look.depth]
+        asked = EncodedQuery((QueryPart(query.image, box=query.box),), vector, vector[None])
+        return [(hit.path[len(self._root) :], hit) for hit in look.at(asked, counted)]
 
     def ranking(self, query: Query, candidates: Candidates, depth: int) -> tuple[list[str], npt.NDArray[np.float32]]:
         """Ids of the best images and their scores, best first; ties are ordered by id."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from patchwise.caches import cache_folder
@@ -36,6 +37,7 @@ def sweep(
     encoder: str = "builtin",
     whitening: str = "shipped",
     device: str = "auto",
+    rerank: str = "",
     cache: Path | None = None,
     results: Path | None = None,
     starting: Callable[[str], None] = lambda _: None,
@@ -50,6 +52,7 @@ def sweep(
         encoder: id of the encoder.
         whitening: "shipped" or "gallery".
         device: where the encoder runs.
+        rerank: second looks, as for `Gallery.search`; each strategy is then evaluated without and with them.
         cache: folder of the galleries (default: `default_cache()`); an image is encoded once per strategy, and an
             interrupted sweep goes on where it stopped.
         results: folder for the rankings of each strategy in ILIAS's format, to be judged by other scripts.
@@ -69,13 +72,15 @@ def sweep(
     for strategy in strategies:
         starting(strategy.name)
         with _gallery(benchmark, strategy, encoder, whitening, device, cache or default_cache()) as gallery:
-            if results is None:
-                run = evaluate(benchmark, gallery, indexing=indexing, searching=searching)
-            else:
-                with IliasResultsWriter(results / f"{slug(f'{benchmark.name}-{strategy.name}')}.json") as file:
-                    write = _writing(benchmark, file)
-                    run = evaluate(benchmark, gallery, indexing=indexing, searching=searching, ranked=write)
-        yield run
+            for look in ("", rerank) if rerank else ("",):
+                ask = partial(evaluate, benchmark, gallery, rerank=look, indexing=indexing, searching=searching)
+                if results is None:
+                    yield ask()
+                else:
+                    name = slug("-".join(filter(None, (benchmark.name, strategy.name, look))))
+                    with IliasResultsWriter(results / f"{name}.json") as file:
+                        run = ask(ranked=_writing(benchmark, file))
+                    yield run
 
 
 def slug(name: str) -> str:
