@@ -41,7 +41,7 @@ from patchwise.indexing import (
     walk,
 )
 from patchwise.regions import RegionStrategy, parse_regions
-from patchwise.search import Searcher
+from patchwise.search import Background, Searcher
 from patchwise.store import GalleryInfo, Snapshot, Store, VerifyReport, gallery_info
 
 __all__ = ["Gallery", "GalleryInfo", "QueryResult"]
@@ -331,6 +331,10 @@ class Gallery(GallerySearch):
         with self._lock:
             searchers = self._current_searchers()
             return searchers.snapshot, searchers.of(recall)
+
+    def background(self) -> Background:
+        with self._lock:
+            return self._current_searchers().background
 
     def snapshot(self) -> Snapshot:
         with self._lock:

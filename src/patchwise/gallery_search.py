@@ -20,7 +20,7 @@ from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing import EncodedQuery, Query, QueryPart, QuerySource, encode_queries, encode_query
 from patchwise.indexing.parts import batch_parts, query_label, query_parts
 from patchwise.rerank import renumbered
-from patchwise.search import Explanation, Hit, Searcher, explain, rank
+from patchwise.search import Background, Explanation, Hit, Searcher, explain, rank
 from patchwise.second_look import SecondLook
 from patchwise.store import Snapshot
 
@@ -69,6 +69,10 @@ class GallerySearch(ABC):
         The searcher finds this share of the true best images where the gallery is compressed, and all of them where it
         is not, or at a recall of 1.
         """
+
+    @abstractmethod
+    def background(self) -> Background:
+        """Which scores are to be expected by chance, as of now."""
 
     @abstractmethod
     def snapshot(self) -> Snapshot:
@@ -245,6 +249,7 @@ class GallerySearch(ABC):
             min_score=limits.min_score,
             parts=parts,
             under=folders or None,
+            background=self.background(),
         )
 
 

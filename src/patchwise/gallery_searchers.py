@@ -7,7 +7,7 @@ from collections.abc import Callable
 from patchwise.compression import CodesDamaged, codes_searcher, compress_again, keep_up
 from patchwise.encoders import Encoder
 from patchwise.errors import PatchwiseError, UsageError
-from patchwise.search import CompressedSearcher, ExactSearcher, Searcher
+from patchwise.search import Background, CompressedSearcher, ExactSearcher, Searcher
 from patchwise.store import Store, codes_version
 
 __all__ = ["Searchers"]
@@ -23,6 +23,7 @@ class Searchers:
         self._exact: ExactSearcher | None = None
         self._compressed: CompressedSearcher | None = None
         self._looked_for_codes = False
+        self._background: Background | None = None
 
     def up_to_date(self) -> bool:
         """Whether the gallery and its codes are still those that these look at."""
@@ -30,6 +31,13 @@ class Searchers:
             self._store.catalogue.data_version(),
             codes_version(self._store.folder),
         )
+
+    @property
+    def background(self) -> Background:
+        """What scores are by chance."""
+        if self._background is None:
+            self._background = Background(self.snapshot)
+        return self._background
 
     def of(self, recall: float) -> Searcher:
         """A searcher that finds this share of the true best images: by codes where there are any, and exact at 1.

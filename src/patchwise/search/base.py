@@ -10,7 +10,10 @@ import numpy.typing as npt
 
 from patchwise.boxes import Box
 
-__all__ = ["Candidates", "Explanation", "Geometry", "Hit", "RegionScore", "Searcher"]
+__all__ = ["MATCH_BELOW", "Candidates", "Explanation", "Geometry", "Hit", "RegionScore", "Searcher"]
+
+MATCH_BELOW = 0.05
+"""A hit is a match when fewer false ones than this are expected to score as high among all images searched."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Hit:
 
     `score` is a cosine in [-1, 1], unless a re-ranker says otherwise; `size` the upright (width, height); `regions` its
     ten best, best first. `part_scores` are the cosines of the winning region with each part of a query that has
-    several. `expected_false_matches` is how many images of a gallery of this size would score as high by chance.
+    several. `expected_false_matches` is how many images of those searched are expected to score as high by chance
+    at the first look, None in a gallery too small to tell.
     A second look may add `instances`, further places of the object in the image, best first, and `geometry`;
     `alike` are near-duplicates of the image that were found as well, where these are collapsed.
     """
@@ -64,6 +68,16 @@ class Hit:
     instances: tuple[RegionScore, ...] = ()
     geometry: Geometry | None = None
     alike: tuple[Hit, ...] = ()
+
+    @property
+    def matches(self) -> bool | None:
+        """Whether this is the object and no chance likeness, as far as scores and local features tell; None: unknown.
+
+        A hit matches when its outline was verified, or when less than 0.05 false matches are expected.
+        """
+        if self.geometry is not None and self.geometry.verdict == "verified":
+            return True
+        return None if self.expected_false_matches is None else self.expected_false_matches < MATCH_BELOW
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.search.base import Explanation, Hit, RegionScore, Searcher
+from patchwise.search.significance import Background
 from patchwise.store import Snapshot
 from patchwise.threads import in_threads
 
@@ -27,14 +28,17 @@ def rank(
     min_score: float | None = None,
     parts: Sequence[npt.NDArray[np.float32] | None] | None = None,
     under: Sequence[str] | None = None,
+    background: Background | None = None,
 ) -> Iterator[list[Hit]]:
     """Hits `offset` to `offset + k` for each of (Q, dimension) unit queries, in order.
 
     Scores fall; equal scores are ordered by path, equal regions of an image by region order. `parts` holds, for each
     query that was made of several vectors, these (P, dimension): hits then say how well each of them fits. `under` are
-    absolute paths: only files that are one of them or lie below one are found.
+    absolute paths: only files that are one of them or lie below one are found. `background` tells how many images would
+    score as high by chance.
     """
     allowed = None if under is None else snapshot.pictures_under(under)
+    searched = len(snapshot) if allowed is None else int(np.count_nonzero(allowed))
     of_query = [None] * len(queries) if parts is None else parts
     for query, own, candidates in zip(queries, of_query, searcher.top(queries, offset + k, allowed), strict=True):
         scores = dict(zip(candidates.pictures.tolist(), _scores_of(snapshot, candidates.pictures, query), strict=True))
@@ -42,9 +46,16 @@ def rank(
             (-float(scores[index].max()), path, index) for path, index in snapshot.paths(list(scores), under)
         )
         kept = [(path, index) for negated, path, index in order if min_score is None or -negated >= min_score]
+        wanted = kept[offset : offset + k]
+        by_chance: Sequence[float | None] = [None] * len(wanted)
+        if background is not None and wanted:
+            expected = background.expected_false_matches(
+                query, [float(scores[index].max()) for _, index in wanted], searched
+            )
+            by_chance = by_chance if expected is None else expected.tolist()
         yield [
-            _hit(snapshot, path, index, scores[index], place, own)
-            for place, (path, index) in enumerate(kept[offset : offset + k], start=offset + 1)
+            _hit(snapshot, path, index, scores[index], place, own, chance)
+            for place, ((path, index), chance) in enumerate(zip(wanted, by_chance, strict=True), start=offset + 1)
         ]
 
 
@@ -92,6 +103,7 @@ def _hit(
     scores: npt.NDArray[np.float64],
     place: int,
     parts: npt.NDArray[np.float32] | None,
+    by_chance: float | None,
 ) -> Hit:
     best_first = np.argsort(-scores, kind="stable")[:_REGIONS_PER_HIT]
     regions = _regions(snapshot, index, scores, best_first)
@@ -100,7 +112,7 @@ def _hit(
     if parts is not None:
         products = parts.astype(np.float64) * snapshot.vectors(index)[best_first[0]].astype(np.float64)
         fits = tuple(map(float, products.sum(axis=1)))
-    return Hit(place, path, best.score, best.box, best.level, best.cell, snapshot.size(index), regions, fits)
+    return Hit(place, path, best.score, best.box, best.level, best.cell, snapshot.size(index), regions, fits, by_chance)
 
 
 def _regions(
