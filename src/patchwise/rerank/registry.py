@@ -2,56 +2,105 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import NamedTuple
 
-from patchwise.errors import UsageError
+from patchwise.errors import MissingExtra, UsageError
 from patchwise.rerank.base import Reranker, Setting
 from patchwise.rerank.refine import Refine
 
-__all__ = ["RERANKERS", "Kind", "parse_rerankers", "rerankers"]
+__all__ = ["RERANKERS", "Asked", "Kind", "parse_rerankers", "rerankers"]
 
 
 class Kind(NamedTuple):
-    """A second look: what it does in one line of help, how many hits it takes by default, and what makes it."""
+    """A second look.
+
+    Args:
+        help: what it does, in one line.
+        depth: how many hits it takes by default.
+        make: makes it of the setting, how many hits it takes, and its argument.
+        argument: what it needs behind the number of hits, as help calls it; "" for one that takes nothing.
+    """
 
     help: str
     depth: int
-    make: Callable[[Setting, int], Reranker]
+    make: Callable[[Setting, int, str], Reranker]
+    argument: str = ""
 
 
-def _refine(setting: Setting, depth: int) -> Reranker:
+class Asked(NamedTuple):
+    """A second look that was asked for: a key of `RERANKERS`, how many hits it takes, and its argument."""
+
+    name: str
+    depth: int
+    argument: str = ""
+
+
+def _refine(setting: Setting, depth: int, _: str) -> Reranker:
     return Refine(setting.encoder, setting.read, depth=depth)
 
 
+def _ames(setting: Setting, depth: int, folder: str) -> Reranker:
+    if find_spec("torch") is None:
+        raise MissingExtra("rerank ames", "rerank")
+    from patchwise.rerank.ames import ames_in  # torch takes seconds to import
+
+    return ames_in(setting, depth, folder)
+
+
 RERANKERS: Mapping[str, Kind] = MappingProxyType(
-    {"refine": Kind("looks for a tighter box around and away from the region found", 20, _refine)}
+    {
+        "refine": Kind("looks for a tighter box around and away from the region found", 20, _refine),
+        "ames": Kind("matches local descriptors of query and hit by a transformer", 100, _ames, "FOLDER"),
+    }
 )
-_NAME = re.compile(r"(?P<name>[a-z]+)(:(?P<depth>[1-9]\d{0,5}))?")
+_DEPTH = re.compile(r"[1-9][0-9]{0,5}")
 
 
-def parse_rerankers(text: str) -> list[tuple[str, int]]:
-    """Names of second looks with how many hits each takes, in order.
+def parse_rerankers(text: str) -> list[Asked]:
+    """Second looks in order, of `NAME[:HITS[:ARGUMENT]]` with commas between them; an argument may hold colons.
 
     Raises:
-        UsageError: not one of `RERANKERS`, or no number behind its colon.
+        UsageError: not one of `RERANKERS`, no number of hits, or an argument too many or missing.
     """
-    asked = []
-    for part in text.split(",") if text.strip() else ():
-        found = _NAME.fullmatch(part.strip())
-        if found is None or found["name"] not in RERANKERS:
-            known = ", ".join(f"{name}:HITS" for name in RERANKERS)
-            raise UsageError(f"rerank {part.strip()!r}: expected {known}, several with commas between them")
-        asked.append((found["name"], int(found["depth"] or RERANKERS[found["name"]].depth)))
-    return asked
+    return [_parsed(part.strip()) for part in text.split(",")] if text.strip() else []
 
 
-def rerankers(asked: Sequence[tuple[str, int]], setting: Setting) -> list[Reranker]:
+def rerankers(asked: Sequence[Asked], setting: Setting) -> list[Reranker]:
     """What was parsed, at work in a gallery.
 
     Raises:
-        ExtraMissing: a package that one of them needs is not installed.
+        MissingExtra: a package that one of them needs is not installed.
+        PatchwiseError: what an argument names cannot be used.
     """
-    return [RERANKERS[name].make(setting, depth) for name, depth in asked]
+    return [RERANKERS[each.name].make(setting, each.depth, each.argument) for each in asked]
+
+
+def _parsed(part: str) -> Asked:
+    name, *more = part.split(":", 2)
+    kind = RERANKERS.get(name)
+    if kind is None:
+        near = difflib.get_close_matches(name, RERANKERS, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"rerank {part!r}: expected {_forms()}, several with commas between them{meant}")
+    form = _form(name, kind)
+    if more and not _DEPTH.fullmatch(more[0]):
+        raise UsageError(f"rerank {part!r}: {more[0]!r} is no number of hits; expected {form}, HITS from 1 to 999999")
+    argument = more[1] if len(more) > 1 else ""
+    if len(more) > 1 and not kind.argument:
+        raise UsageError(f"rerank {part!r}: takes nothing behind the number of hits; expected {form}")
+    if kind.argument and not argument:
+        raise UsageError(f"rerank {part!r}: needs a {kind.argument}: {name}:{kind.depth}:{kind.argument}")
+    return Asked(name, int(more[0]) if more else kind.depth, argument)
+
+
+def _form(name: str, kind: Kind) -> str:
+    return f"{name}:HITS:{kind.argument}" if kind.argument else f"{name}:HITS"
+
+
+def _forms() -> str:
+    return ", ".join(_form(name, kind) for name, kind in RERANKERS.items())

@@ -78,7 +78,9 @@ def test_sizes_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     assert load_matcher(tmp_path / "small.pt").shape == shape
 
 
-@pytest.mark.parametrize("damage", ["missing", "left over", "other shape", "no state", "garbage", "no file"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "left over", "other shape", "no state", "garbage", "empty", "numbers", "no file"]
+)
 def test_what_is_no_checkpoint_is_told_in_one_line(tmp_path: Path, damage: str) -> None:
     path, state = tmp_path / "ames.pt", weights(binary=False)
     if damage == "missing":
@@ -89,6 +91,10 @@ def test_what_is_no_checkpoint_is_told_in_one_line(tmp_path: Path, damage: str) 
         state["classifier.weight"] = torch.zeros(2, 128)
     if damage == "garbage":
         path.write_bytes(b"not a checkpoint")
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "numbers":
+        torch.save({"state": dict.fromkeys(state, 1)}, path)
     elif damage != "no file":
         torch.save({} if damage == "no state" else {"state": state}, path)
     with pytest.raises(EncoderError, match=r"ames\.pt: no checkpoint of AMES \(") as told:

@@ -31,7 +31,7 @@ def test_logits_of_a_shortlist_are_those_of_single_pairs(binary: bool) -> None:
     """However many images there are, and however many descriptors each of them has."""
     query, _, image, _ = pairs()
     sets = [described(image[number % 4, : 1 + number % 13].numpy()) for number in range(40)]
-    ames = Ames(matcher(binary), lambda _: None, lambda _: None)
+    ames = Ames(matcher(binary), lambda _: None, lambda _: [])
     together = ames.logits(described(query[0].numpy()), sets)
     for logit, each in zip(together, sets, strict=True):
         features = torch.from_numpy(each.features)[None]
@@ -50,14 +50,14 @@ def test_scores_are_mixed_as_published() -> None:
 def test_the_mixture_is_that_of_the_network() -> None:
     for binary, mixture in ((False, FULL), (True, BINARY)):
         small = Matcher(MatcherShape(descriptor=6, width=8, layers=1, feed_forward=8, binary=binary))
-        assert Ames(small, lambda _: None, lambda _: None)._mixture == mixture
+        assert Ames(small, lambda _: None, lambda _: [])._mixture == mixture
 
 
 def reranked(logits: dict[str, float], hits: list[Hit], depth: int, known: bool = True) -> list[Hit]:
     ames = Ames(
         matcher(False),
         lambda _: described(np.ones((1, 768), "f4")) if known else None,
-        lambda hit: described(np.ones((1, 768), "f4")) if hit.path in logits else None,
+        lambda some: [described(np.ones((1, 768), "f4")) if hit.path in logits else None for hit in some],
         depth=depth,
         mixture=Mixture(0.5, 1.0),
     )

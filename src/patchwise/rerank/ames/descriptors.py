@@ -6,8 +6,9 @@ rounded to whole patches.
 
 from __future__ import annotations
 
-import pickle
+import hashlib
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from patchwise.errors import EncoderError
+from patchwise.rerank.ames.checkpoints import load_checkpoint
 
 __all__ = ["LONGER_SIDE", "PATCH", "Attention", "DescriptorSet", "extract", "load_attention"]
 
@@ -48,6 +49,20 @@ class Attention(nn.Module):
         self.bn = nn.BatchNorm2d(dimension)
         self.conv2 = nn.Conv2d(dimension, 1, 1)
 
+    @property
+    def dimension(self) -> int:
+        """Length of a token."""
+        return self.conv1.in_channels
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of its numbers."""
+        digest = hashlib.sha256()
+        for name, numbers in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(numbers.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(1, D, rows, columns) tokens to descriptors of unit length, alike, and (1, 1, rows, columns) weights."""
         found = self.bn(self.conv1(tokens))
@@ -61,14 +76,7 @@ def load_attention(path: Path) -> Attention:
     Raises:
         EncoderError: the file is missing, or no detector of AMES.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state"]
-        attention = Attention(state["conv1.weight"].shape[0])
-        attention.load_state_dict(state, strict=True)
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise EncoderError(f"{path}: no detector of AMES ({reason})") from error
-    return attention.eval().requires_grad_(False)
+    return load_checkpoint(path, "detector", lambda state: Attention(state["conv1.weight"].shape[0]))
 
 
 def extract(

@@ -6,7 +6,7 @@ repository pavelsuma/ames, whose checkpoints it loads as they are.
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from patchwise.errors import EncoderError
+from patchwise.rerank.ames.checkpoints import load_checkpoint
 
 __all__ = ["Matcher", "MatcherShape", "load_matcher"]
 
@@ -144,18 +144,10 @@ def load_matcher(path: Path) -> Matcher:
     Raises:
         EncoderError: the file is missing, or no checkpoint of AMES.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content["state"]
-        matcher = Matcher(_shape_of(state))
-        matcher.load_state_dict(state, strict=True)
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise EncoderError(f"{path}: no checkpoint of AMES ({reason})") from error
-    return matcher.eval().requires_grad_(False)
+    return load_checkpoint(path, "checkpoint", lambda state: Matcher(_shape_of(state)))
 
 
-def _shape_of(state: dict[str, torch.Tensor]) -> MatcherShape:
+def _shape_of(state: Mapping[str, torch.Tensor]) -> MatcherShape:
     """What a checkpoint does not say: the number of heads, which is 2 in all that are published."""
     binary = "remap_local.0.W" in state
     first = state["remap_local.0.W"].T if binary else state["remap_local.0.weight"]

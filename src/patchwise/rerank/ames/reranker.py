@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +39,8 @@ class Ames:
 
     Args:
         matcher: the network.
-        of_query: local descriptors of the question's picture.
-        of_hit: those of a hit, None where they cannot be had.
+        of_query: local descriptors of the question's picture, None where it has none.
+        of_hits: those of hits in their order, None for one that has none; taken a few at a time.
         depth: how many hits are looked at; 100, 400 and 1,000 are the paper's.
         mixture: what the scores become; by default what was published for the kind of network.
     """
@@ -50,39 +51,40 @@ class Ames:
         self,
         matcher: Matcher,
         of_query: Callable[[Question], DescriptorSet | None],
-        of_hit: Callable[[Hit], DescriptorSet | None],
+        of_hits: Callable[[Sequence[Hit]], Iterable[DescriptorSet | None]],
         *,
         depth: int = 100,
         mixture: Mixture | None = None,
     ) -> None:
-        self._matcher, self._of_query, self._of_hit, self.depth = matcher, of_query, of_hit, depth
+        self._matcher, self._of_query, self._of_hits, self.depth = matcher, of_query, of_hits, depth
         self._mixture = mixture or (BINARY if matcher.shape.binary else FULL)
 
     def rerank(self, question: Question, hits: Sequence[Hit]) -> list[Hit]:
-        asked = self._of_query(question)
-        if asked is None:
+        first = hits[: self.depth]
+        asked = self._of_query(question) if first else None
+        if asked is None or not len(asked.features):
             return list(hits)
-        looked_at = [(hit, self._of_hit(hit)) for hit in hits[: self.depth]]
-        known = [(hit, described) for hit, described in looked_at if described is not None]
-        logits = self.logits(asked, [described for _, described in known])
-        scores = self._mixture(np.array([hit.score for hit, _ in known]), logits)
-        mixed = {id(hit): float(score) for (hit, _), score in zip(known, scores, strict=True)}
         # Without descriptors a hit has no chance and no risk: it is taken for neither alike nor unlike.
-        neutral = self._mixture(np.array([hit.score for hit, _ in looked_at]), np.zeros(len(looked_at)))
-        rescored = [
-            replace(hit, score=mixed.get(id(hit), float(score)))
-            for (hit, _), score in zip(looked_at, neutral, strict=True)
-        ]
+        logits = np.zeros(len(first))
+        waiting = enumerate(self._of_hits(first))
+        while group := list(islice(waiting, _PAIRS_AT_ONCE)):
+            known = [
+                (place, described) for place, described in group if described is not None and len(described.features)
+            ]
+            logits[[place for place, _ in known]] = self.logits(asked, [described for _, described in known])
+        scores = self._mixture(np.array([hit.score for hit in first]), logits)
+        rescored = [replace(hit, score=float(score)) for hit, score in zip(first, scores, strict=True)]
         return [*sorted(rescored, key=lambda hit: -hit.score), *hits[self.depth :]]
 
     def logits(self, query: DescriptorSet, images: Sequence[DescriptorSet]) -> npt.NDArray[np.float64]:
         """How well each of N images matches a query: (N,) float64."""
         found = []
+        device = self._matcher.mtc_token.device
         with torch.inference_mode():
-            asked, asked_padding = _padded([query])
+            asked, asked_padding = (part.to(device) for part in _padded([query]))
             asked = self._matcher.tokens(asked)
             for first in range(0, len(images), _PAIRS_AT_ONCE):
-                some, padding = _padded(images[first : first + _PAIRS_AT_ONCE])
+                some, padding = (part.to(device) for part in _padded(images[first : first + _PAIRS_AT_ONCE]))
                 pairs = len(some)
                 found.append(
                     self._matcher.match(
@@ -92,7 +94,7 @@ class Ames:
                         padding,
                     )
                 )
-        logits: npt.NDArray[np.float64] = torch.cat(found).double().numpy() if found else np.empty(0)
+        logits: npt.NDArray[np.float64] = torch.cat(found).double().cpu().numpy() if found else np.empty(0)
         return logits
 
 
