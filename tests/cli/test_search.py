@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from .conftest import Cli, Ran, environment
 
-HIT_KEYS = {"rank", "path", "score", "box", "level", "cell", "size", "regions"}
+HIT_KEYS = {"rank", "path", "score", "box", "level", "cell", "size", "expected_false_matches", "matches", "regions"}
 HEADER = ["query", "rank", "path", "score", "x0", "y0", "x1", "y1", "level", "row", "column"]
+HEADER += ["expected_false_matches"]
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def test_the_table(search_process: Search, pictures: Path) -> None:
     ran = search_process("pictures/2.png")
     assert (ran.code, ran.err) == (0, "")
     header, *lines = ran.out.splitlines()
-    assert header.split() == ["rank", "score", "region", "box", "(x0,y0,x1,y1)", "path"]
+    assert header.split() == ["rank", "score", "by", "chance", "region", "box", "(x0,y0,x1,y1)", "path"]
     assert len(lines) == 5
-    assert lines[0].split() == ["1", "1.000", "whole", "image", "0,0,96,64", str(pictures / "2.png")]
+    assert lines[0].split() == ["1", "1.000", "?", "whole", "image", "0,0,96,64", str(pictures / "2.png")]
     assert [int(line.split()[0]) for line in lines] == [1, 2, 3, 4, 5]
 
 
@@ -214,6 +216,71 @@ def test_names_that_are_no_text_leave_as_they_are(cli: Cli, gallery: Path, pictu
     assert "bad%FF%FE%20%C3%BC%0A.png" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+# A verdict
+
+
+def test_matches_are_shown_and_the_rest_is_folded(in_process: Cli, album: Path) -> None:
+    picture = str(album / "pictures" / "07.png")
+    ran = in_process("search", picture, "-g", album / "g", "-k", "5", "--verdict")
+    assert (ran.code, ran.err) == (0, "")
+    _, first, last = ran.out.splitlines()
+    assert first.endswith(picture)
+    assert "<1e-6" in first
+    assert last.startswith("4 more that may be chance, the best at 0.")
+    assert last.endswith(" as good are expected by chance")
+    assert in_process("search", picture, "-g", album / "g", "--verdict", "--paths").out == f"{picture}\n"
+    rows = in_process("search", picture, "-g", album / "g", "--verdict", "--csv").out.splitlines()
+    assert len(rows) == 2
+    answer = json.loads(in_process("search", picture, "-g", album / "g", "-k", "5", "--verdict", "--json").out)
+    assert answer["verdict"] == "match"
+    assert [hit["matches"] for hit in answer["hits"]] == [True, False, False, False, False]
+
+
+def test_nothing_matches(in_process: Cli, album: Path, tmp_path: Path) -> None:
+    """The object is in none of the pictures: all hits are folded, and the exit code says so."""
+    Image.effect_noise((64, 64), 90).convert("RGB").save(tmp_path / "noise.png")
+    ran = in_process("search", "noise.png", "-g", album / "g", "-k", "3", "--verdict", "--html", "page.html")
+    assert (ran.code, ran.err) == (3, "wrote page.html\nnothing matched\n")
+    assert ran.out.startswith("3 more that may be chance")
+    page = (tmp_path / "page.html").read_text()
+    assert "<summary>3 more that may be chance</summary>" in page
+    assert "Nothing matched." in page
+    ran = in_process("search", "noise.png", "-g", album / "g", "--verdict", "--json", "--copy-to", "found")
+    assert ran.code == 3
+    assert json.loads(ran.out)["verdict"] == "no match"
+    assert not list((tmp_path / "found").iterdir())
+    (tmp_path / "q.csv").write_text("path\nnoise.png\n")
+    ran = in_process("search", "--queries", "q.csv", "-g", album / "g", "--verdict")
+    assert (ran.code, json.loads(ran.out)["verdict"]) == (3, "no match")
+
+
+def test_a_gallery_too_small_for_a_verdict(search: Search) -> None:
+    ran = search("pictures/2.png", "--verdict")
+    assert (ran.code, len(ran.out.splitlines())) == (0, 6)
+    assert ran.err == "the gallery is too small to tell matches from chance; all hits are shown\n"
+    assert json.loads(search("pictures/2.png", "--verdict", "--json").out)["verdict"] == "unknown"
+
+
+# A second look
+
+
+def test_a_second_look(search: Search) -> None:
+    """Only as many hits as it takes change; both ways to ask for it are the same, page by page."""
+    plain, refined, named = (
+        json.loads(search("pictures/2.png", "--box", "8,8,40,40", "-k", "5", "--json", *look).out)["hits"]
+        for look in ((), ("--refine", "2"), ("--rerank", "refine:2"))
+    )
+    assert refined == named
+    assert {hit["path"] for hit in refined[:2]} == {hit["path"] for hit in plain[:2]}
+    assert refined[2:] == plain[2:]
+    before = {hit["path"]: hit for hit in plain}
+    assert all(hit["score"] >= before[hit["path"]]["score"] for hit in refined)
+    second = json.loads(
+        search("pictures/2.png", "--box", "8,8,40,40", "-k", "1", "--offset", "1", "--refine", "2", "--json").out
+    )["hits"]
+    assert second == refined[1:2]
+
+
 # Many queries
 
 
@@ -381,6 +448,9 @@ def test_copies_for_many_queries_do_not_overwrite_each_other(search: Search, pic
         (["pictures/0.png", "--recall", "nan"], "recall must be"),
         (["pictures/0.png", "--recall", "most"], "--recall"),
         (["pictures/0.png", "--under", "nowhere"], "nowhere: the gallery"),
+        (["pictures/0.png", "--rerank", "magic"], "'magic'"),
+        (["pictures/0.png", "--rerank", "refine:0"], "'refine:0'"),
+        (["pictures/0.png", "--refine", "0"], "--refine"),
     ],
 )
 def test_wrong_usage(in_process: Cli, shelf: Path, arguments: list[str], part: str) -> None:

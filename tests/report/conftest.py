@@ -23,7 +23,7 @@ HOSTILE = [
 def make_hit(rank: int = 1, path: str = "/photos/a.jpg", score: float = 0.87654321) -> Hit:
     whole = RegionScore((0.0, 0.0, 200.0, 100.0), 0, (0, 0), score - 0.5)
     best = RegionScore((100.0, 50.0, 200.0, 100.0), 1, (1, 1), score)
-    return Hit(rank, path, score, best.box, best.level, best.cell, (200, 100), (best, whole))
+    return Hit(rank, path, score, best.box, best.level, best.cell, (200, 100), (best, whole), (), 0.0012345)
 
 
 def make_explanation(hit: Hit) -> Explanation:

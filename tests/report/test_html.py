@@ -21,6 +21,7 @@ from patchwise.errors import BoxError, StorageFull
 from patchwise.report import ReportHit, ReportPart, ReportSection, render_html
 from patchwise.report.page import write_page, write_search_page
 from patchwise.report.text import printable
+from patchwise.search import Geometry
 from report.conftest import HOSTILE, make_explanation, make_hit
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -311,3 +312,35 @@ def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere" / "page.html"):
         with pytest.raises(StorageFull, match=f"{re.escape(str(path))}: cannot be written"):
             write_page(path, "<p>")
+
+
+def test_evidence_of_a_second_look_is_drawn_and_said() -> None:
+    hit = replace(
+        make_hit(),
+        geometry=Geometry("verified", 34, ((1.0, 2.0), (30.5, 2.0), (30.0, 20.0), (1.0, 20.0))),
+        instances=(RegionScore((5.0, 6.0, 7.0, 8.0), -1, (-1, -1), 0.6),),
+        alike=(make_hit(2, "/photos/<b>.jpg"),),
+    )
+    page = Page(render_html("t", [section([hit])]))
+    assert page.all("polygon") == [{"class": "outline", "points": "1,2 30.5,2 30,20 1,20"}]
+    assert page.all("rect", class_="best more") == [
+        {"class": "best more", "x": "5", "y": "6", "width": "2", "height": "2"}
+    ]
+    caption = page.text("figcaption")[1]
+    assert "by chance 0.001" in caption
+    assert "verified (34 points)" in caption
+    assert "and 1 alike" in caption
+    assert {"title": "<b>.jpg"} in page.all("span")
+
+
+@pytest.mark.parametrize("expected", [0.001, 0.9])
+def test_with_a_verdict_what_may_be_chance_is_folded(expected: float) -> None:
+    hits = [replace(make_hit(1), expected_false_matches=expected), replace(make_hit(2), expected_false_matches=3.0)]
+    plain, folded = (replace(section(hits), verdict=verdict) for verdict in (False, True))
+    assert not Page(render_html("t", [plain])).all("details")
+    page = Page(render_html("t", [folded]))
+    assert len(page.all("details")) == 1
+    weak = 1 if expected < 0.05 else 2
+    assert page.text("summary") == [f"{weak} more that may be chance"]
+    assert len(page.text("figcaption")) == 3
+    assert ("Nothing matched." in page.text("p")) == (weak == 2)

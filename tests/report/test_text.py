@@ -9,12 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from patchwise import Hit, QueryPart
+from patchwise import Hit, QueryPart, RegionScore
 from patchwise.indexing.parts import query_label
 from patchwise.report import CSV_HEADER, csv_rows, result_to_json, table_lines
-from patchwise.report.text import printable
+from patchwise.report.text import by_chance, printable, split_by_verdict
+from patchwise.search import Geometry
 from report.conftest import HOSTILE, make_hit
 
+CHANCE = ["expected_false_matches", "matches"]
 WHOLE = Hit(2, "/b.jpg", 0.5, (0.0, 0.0, 20.0, 10.0), 0, (0, 0), (20, 10), ())
 
 
@@ -31,6 +33,8 @@ def test_json_worked_by_hand() -> None:
                 "level": 1,
                 "cell": [1, 1],
                 "size": [200, 100],
+                "expected_false_matches": 0.00123,
+                "matches": True,
                 "regions": [
                     {"box": [100.0, 50.0, 200.0, 100.0], "level": 1, "cell": [1, 1], "score": 0.876543},
                     {"box": [0.0, 0.0, 200.0, 100.0], "level": 0, "cell": [0, 0], "score": 0.376543},
@@ -43,7 +47,7 @@ def test_json_worked_by_hand() -> None:
 def test_json_keys_come_in_this_order() -> None:
     answer = result_to_json("q.jpg", None, [make_hit()])
     assert list(answer) == ["query", "box", "hits"]
-    assert list(answer["hits"][0]) == ["rank", "path", "score", "box", "level", "cell", "size", "regions"]
+    assert list(answer["hits"][0]) == ["rank", "path", "score", "box", "level", "cell", "size", *CHANCE, "regions"]
     assert list(answer["hits"][0]["regions"][0]) == ["box", "level", "cell", "score"]
 
 
@@ -92,9 +96,11 @@ def test_json_survives_a_file(hostile_hits: list[Hit]) -> None:
 
 
 def test_csv_worked_by_hand() -> None:
-    assert CSV_HEADER == ("query", "rank", "path", "score", "x0", "y0", "x1", "y1", "level", "row", "column")
-    assert list(csv_rows("q.jpg", [make_hit()])) == [
-        ("q.jpg", 1, "/photos/a.jpg", 0.876543, 100.0, 50.0, 200.0, 100.0, 1, 1, 1)
+    place = ("x0", "y0", "x1", "y1", "level", "row", "column")
+    assert ("query", "rank", "path", "score", *place, "expected_false_matches") == CSV_HEADER
+    assert list(csv_rows("q.jpg", [make_hit(), WHOLE])) == [
+        ("q.jpg", 1, "/photos/a.jpg", 0.876543, 100.0, 50.0, 200.0, 100.0, 1, 1, 1, 0.00123),
+        ("q.jpg", 2, "/b.jpg", 0.5, 0.0, 0.0, 20.0, 10.0, 0, 0, 0, ""),
     ]
     assert list(csv_rows("q.jpg", [])) == []
 
@@ -114,15 +120,51 @@ def test_csv_survives_a_file(hostile_hits: list[Hit]) -> None:
 
 def test_table_worked_by_hand() -> None:
     assert list(table_lines([make_hit(), WHOLE])) == [
-        "rank   score  region       box (x0,y0,x1,y1)        path",
-        "   1   0.877  L1 1,1       100,50,200,100           /photos/a.jpg",
-        "   2   0.500  whole image  0,0,20,10                /b.jpg",
+        "rank   score  by chance  region       box (x0,y0,x1,y1)        path",
+        "   1   0.877      0.001  L1 1,1       100,50,200,100           /photos/a.jpg",
+        "   2   0.500          ?  whole image  0,0,20,10                /b.jpg",
     ]
+
+
+@pytest.mark.parametrize(
+    ("expected", "said"),
+    [(None, "?"), (0.0, "<1e-6"), (9e-7, "<1e-6"), (2e-5, "2e-05"), (0.04, "0.04"), (1.26, "1"), (12.6, "13")],
+)
+def test_chance_in_few_characters(expected: float | None, said: str) -> None:
+    assert by_chance(expected) == said
+
+
+def test_hits_split_by_whether_they_match() -> None:
+    good, weak, unknown = make_hit(1), replace(make_hit(2), expected_false_matches=0.5), WHOLE
+    assert split_by_verdict([good, weak, unknown]) == ([good, unknown], [weak])
+    assert split_by_verdict([]) == ([], [])
+
+
+def test_what_a_second_look_found_is_told() -> None:
+    outline = ((1.0, 2.0), (30.123456, 2.0), (30.0, 20.0), (1.0, 20.0))
+    instance = RegionScore((5.0, 6.0, 7.0, 8.0), -1, (-1, -1), 0.6543219)
+    hit = replace(
+        make_hit(),
+        geometry=Geometry("verified", 34, outline),
+        instances=(instance,),
+        alike=(make_hit(2, "/photos/b.jpg"), make_hit(3, "/photos/c.jpg")),
+    )
+    plain = result_to_json("q", None, [hit])["hits"][0]
+    assert plain["geometry"] == {
+        "verdict": "verified",
+        "inliers": 34,
+        "outline": [[1.0, 2.0], [30.12, 2.0], [30.0, 20.0], [1.0, 20.0]],
+    }
+    assert plain["instances"] == [{"box": [5.0, 6.0, 7.0, 8.0], "level": -1, "cell": [-1, -1], "score": 0.654322}]
+    assert [other["path"] for other in plain["alike"]] == ["/photos/b.jpg", "/photos/c.jpg"]
+    line = list(table_lines([hit]))[1]
+    assert "34 points" in line
+    assert line.endswith("/photos/a.jpg  (and 2 alike)")
 
 
 def test_a_box_outside_any_grid_is_called_a_box() -> None:
     hit = Hit(3, "/c.jpg", 0.25, (2.5, 3.0, 20.0, 10.0), -1, (-1, -1), (20, 10), ())
-    assert list(table_lines([hit]))[1] == "   3   0.250  box          2,3,20,10                /c.jpg"
+    assert list(table_lines([hit]))[1] == "   3   0.250          ?  box          2,3,20,10                /c.jpg"
 
 
 def test_the_table_shows_every_path_on_one_line(hostile_hits: list[Hit]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from patchwise.cli.encoder_options import Device
-from patchwise.cli.hits import AnswerPrinter, copy_hits
+from patchwise.cli.hits import AnswerPrinter, copy_hits, matching
 from patchwise.cli.options import DEFAULT_GALLERY, AsJson, GalleryPath, MaxPixels, Rerank, say
 from patchwise.cli.queries import parts_of_options, read_queries
 from patchwise.errors import UsageError
@@ -73,6 +73,9 @@ def search(
         typer.Option(metavar="HITS", min=1, help="Look for tighter boxes in the first hits: --rerank refine:HITS."),
     ] = None,
     rerank: Rerank = "",
+    verdict: Annotated[
+        bool, typer.Option("--verdict", help="Show what matches, and fold the rest: what may as well be chance.")
+    ] = False,
     queries: Annotated[
         Path | None,
         typer.Option(
@@ -115,21 +118,27 @@ def search(
     with Gallery.open(gallery, device=device) as opened:
         if queries is not None:
             answers = opened.search_many(read_queries(queries), **limits, **reading)
-            _print_many(answers, AnswerPrinter(shapes[0] if shapes else "json", end), copy_to)
+            _print_many(answers, AnswerPrinter(shapes[0] if shapes else "json", end, verdict), copy_to)
             return
         parts = parts_of_options(query or [], text or [], unwanted or [], unwanted_text or [], box or [], weights)
         hits = opened.search(parts, **limits, **reading)
         answer = QueryResult.of(parts, hits)
-        AnswerPrinter(shapes[0] if shapes else "table", end).print(answer)
+        AnswerPrinter(shapes[0] if shapes else "table", end, verdict).print(answer)
         if html is not None:
             from patchwise.report.page import write_search_page
 
-            write_search_page(html, opened, parts, None, hits, title=answer.query, **reading)
+            write_search_page(html, opened, parts, None, hits, title=answer.query, verdict=verdict, **reading)
             say(f"wrote {html}")
+        found = matching(hits) if verdict else hits
         if copy_to is not None:
-            copy_hits(hits, copy_to)
+            copy_hits(found, copy_to)
         if not hits:
             say("nothing matched" if len(opened) else f"the gallery {gallery} is empty; run: patchwise index FOLDER")
+        elif verdict and hits[0].matches is None:
+            say("the gallery is too small to tell matches from chance; all hits are shown")
+        elif not found:
+            say("nothing matched")
+        if not found:
             raise typer.Exit(3)
 
 
@@ -139,10 +148,11 @@ def _print_many(answers: Iterable[QueryResult], printer: AnswerPrinter, copy_to:
         if answer.error is not None:
             failed += 1
             say(f"skipping {answer.error}")
-        found += len(answer.hits)
+        hits = matching(answer.hits) if printer.verdict else answer.hits
+        found += len(hits)
         printer.print(answer)
         if copy_to is not None:
-            copy_hits(answer.hits, copy_to)
+            copy_hits(hits, copy_to)
     if failed:
         raise typer.Exit(1)
     if not found:

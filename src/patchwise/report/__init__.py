@@ -2,17 +2,19 @@
 
 from patchwise.report.draw import contact_sheet, draw_hit
 from patchwise.report.html import ReportHit, ReportPart, ReportSection, render_html
-from patchwise.report.text import CSV_HEADER, csv_rows, result_to_json, table_lines
+from patchwise.report.text import CSV_HEADER, by_chance, csv_rows, result_to_json, split_by_verdict, table_lines
 
 __all__ = [
     "CSV_HEADER",
     "ReportHit",
     "ReportPart",
     "ReportSection",
+    "by_chance",
     "contact_sheet",
     "csv_rows",
     "draw_hit",
     "render_html",
     "result_to_json",
+    "split_by_verdict",
     "table_lines",
 ]

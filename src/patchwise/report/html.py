@@ -15,7 +15,7 @@ from PIL import Image
 
 from patchwise.boxes import Box
 from patchwise.report.draw import colour_heat, thumbnail
-from patchwise.report.text import grid_place, printable
+from patchwise.report.text import by_chance, grid_place, printable
 from patchwise.search import Explanation, Hit, RegionScore
 
 __all__ = ["ReportHit", "ReportPart", "ReportSection", "render_html"]
@@ -53,12 +53,13 @@ class ReportPart:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """One query, of one part or several, and its hits."""
+    """One query, of one part or several, and its hits; with `verdict`, those that may be chance are folded away."""
 
     title: str
     parts: Sequence[ReportPart]
     hits: Sequence[ReportHit]
     summary: str = ""
+    verdict: bool = False
 
 
 def render_html(title: str, sections: Sequence[ReportSection], footer: str = "") -> str:
@@ -76,16 +77,22 @@ def _section(section: ReportSection) -> str:
     # One scale for all hits of a query, so that bright means the same in each of them.
     low = min((float(heat.min()) for heat in heats), default=0.0)
     high = max((float(heat.max()) for heat in heats), default=1.0)
-    cards = []
+    cards: list[str] = []
+    folded: list[str] = []
     for shown, heat in zip(section.hits, heats, strict=True):
-        cards.append(_card(shown, _data_uri(Image.fromarray(colour_heat(heat, low, high)), "PNG"), section.parts))
+        card = _card(shown, _data_uri(Image.fromarray(colour_heat(heat, low, high)), "PNG"), section.parts)
+        (folded if section.verdict and shown.hit.matches is False else cards).append(card)
+    rest = ""
+    if folded:
+        rest = f"""<details><summary>{len(folded)} more that may be chance</summary>
+<div class="hits">{"".join(folded)}</div></details>"""
     empty = "" if cards else '<p class="none">Nothing matched.</p>'
     summary = f'<p class="summary">{escape(section.summary)}</p>' if section.summary else ""
     return f"""<section>
 <h2>{escape(printable(section.title))}</h2>{summary}
 <div class="row">
 <div class="asked">{"".join(_asked(part, alone=len(section.parts) == 1) for part in section.parts)}</div>
-<div class="hits">{"".join(cards)}{empty}</div>
+<div><div class="hits">{"".join(cards)}{empty}</div>{rest}</div>
 </div>
 <p class="scale"><span>{low:.2f}</span><i></i><span>{high:.2f}</span> heat map: mean score of the regions at a point</p>
 </section>"""
@@ -110,7 +117,7 @@ def _card(shown: ReportHit, heat: str, parts: Sequence[ReportPart]) -> str:
         picture = f'<p class="none">cannot be shown: {escape(shown.picture)}</p>'
     else:
         picture = f"""{_image(shown.picture, printable(Path(hit.path).name))}\
-<img class="heat" src="{heat}" alt="">{_overlay(hit.size, hit.box, shown.true_box, shown.explanation.regions)}"""
+<img class="heat" src="{heat}" alt="">{_overlay(hit.size, hit.box, shown.true_box, shown.explanation.regions, hit)}"""
     where = f"level {hit.level}, row {hit.cell[0]}, column {hit.cell[1]}" if hit.level > 0 else "whole image"
     where = "a box outside any grid" if hit.level < 0 else where
     box = ", ".join(f"{edge:.0f}" for edge in hit.box)
@@ -122,8 +129,21 @@ def _card(shown: ReportHit, heat: str, parts: Sequence[ReportPart]) -> str:
     return f"""<figure><div class="frame">{picture}</div>
 <figcaption><b>{hit.rank}.</b> <a href="{escape(_file_uri(hit.path))}" title="{escape(printable(hit.path))}">\
 {escape(printable(Path(hit.path).name))}</a><br>
-score <b>{hit.score:.3f}</b> &middot; {where}<br><small>box {box} of {hit.size[0]} &times; {hit.size[1]}</small>\
+score <b>{hit.score:.3f}</b> &middot; {where}{_evidence(hit)}<br>\
+<small>box {box} of {hit.size[0]} &times; {hit.size[1]}</small>\
 {fits}{note}</figcaption></figure>"""
+
+
+def _evidence(hit: Hit) -> str:
+    said = []
+    if hit.expected_false_matches is not None:
+        said.append(f"by chance {by_chance(hit.expected_false_matches)}")
+    if hit.geometry is not None:
+        said.append(f"{hit.geometry.verdict} ({hit.geometry.inliers} points)")
+    if hit.alike:
+        names = ", ".join(printable(Path(other.path).name) for other in hit.alike)
+        said.append(f'<span title="{escape(names)}">and {len(hit.alike)} alike</span>')
+    return "".join(f"<br><small>{each}</small>" for each in said)
 
 
 def _short_name(part: ReportPart) -> str:
@@ -131,12 +151,19 @@ def _short_name(part: ReportPart) -> str:
     return f"{'' if part.weight >= 0 else 'not '}{escape(printable(name))}"
 
 
-def _overlay(size: tuple[int, int], box: Box | None, true_box: Box | None, regions: Sequence[RegionScore]) -> str:
+def _overlay(
+    size: tuple[int, int], box: Box | None, true_box: Box | None, regions: Sequence[RegionScore], hit: Hit | None = None
+) -> str:
     shapes = [
         _rectangle("region", region.box, f"{grid_place(region.level, region.cell)}: {region.score:.3f}")
         for region in regions
     ]
     shapes += [_rectangle(kind, edges) for edges, kind in ((true_box, "true"), (box, "best")) if edges is not None]
+    if hit is not None:
+        shapes += [_rectangle("best more", region.box) for region in hit.instances]
+        if hit.geometry is not None and hit.geometry.outline:
+            corners = " ".join(f"{x:g},{y:g}" for x, y in hit.geometry.outline)
+            shapes.append(f'<polygon class="outline" points="{corners}"/>')
     view = f'viewBox="0 0 {size[0]} {size[1]}" preserveAspectRatio="none"'
     return f"<svg {view}>{''.join(shapes)}</svg>"
 

@@ -33,10 +33,14 @@ def search_section(
     *,
     title: str,
     text: str | None = None,
+    verdict: bool = False,
     fetch: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> ReportSection:
-    """One query, given as for `Gallery.search`, with its hits, each with its picture and explanation."""
+    """One query, given as for `Gallery.search`, with its hits, each with its picture and explanation.
+
+    With `verdict`, hits that may well be chance are folded away.
+    """
     opened = [_opened(part, fetch, max_pixels) for part in query_parts(query, text=text, box=box)]
     vector = encode_query(gallery.encoder, [part for part, _ in opened], max_pixels=max_pixels).vector
     shown = []
@@ -47,7 +51,7 @@ def search_section(
             shown.append(ReportHit(hit, gallery.explain_vector(vector, hit), error.reason))
         else:
             shown.append(ReportHit(hit, gallery.explain_vector(vector, hit), image))
-    return ReportSection(title, [asked for _, asked in opened], shown)
+    return ReportSection(title, [asked for _, asked in opened], shown, verdict=verdict)
 
 
 def _opened(part: QueryPart, fetch: bool, max_pixels: int) -> tuple[QueryPart, ReportPart]:
@@ -69,6 +73,7 @@ def write_search_page(
     *,
     title: str,
     text: str | None = None,
+    verdict: bool = False,
     fetch: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> None:
@@ -77,7 +82,9 @@ def write_search_page(
     Raises:
         StorageFull: it cannot be written.
     """
-    section = search_section(gallery, query, box, hits, title=title, text=text, fetch=fetch, max_pixels=max_pixels)
+    section = search_section(
+        gallery, query, box, hits, title=title, text=text, verdict=verdict, fetch=fetch, max_pixels=max_pixels
+    )
     where = f"{gallery.path.absolute()}: {len(gallery):,} images, {gallery.info().regions_strategy}"
     write_page(path, render_html(f"patchwise: {len(hits)} hits", [section], where))
 

@@ -7,11 +7,33 @@ from typing import Any
 
 from patchwise.boxes import Box
 from patchwise.indexing import QueryPart
-from patchwise.search import Hit
+from patchwise.search import Hit, RegionScore
 
-__all__ = ["CSV_HEADER", "csv_rows", "grid_place", "printable", "result_to_json", "table_lines"]
+__all__ = [
+    "CSV_HEADER",
+    "by_chance",
+    "csv_rows",
+    "grid_place",
+    "printable",
+    "result_to_json",
+    "split_by_verdict",
+    "table_lines",
+]
 
-CSV_HEADER = ("query", "rank", "path", "score", "x0", "y0", "x1", "y1", "level", "row", "column")
+CSV_HEADER = (
+    "query",
+    "rank",
+    "path",
+    "score",
+    "x0",
+    "y0",
+    "x1",
+    "y1",
+    "level",
+    "row",
+    "column",
+    "expected_false_matches",
+)
 
 
 def result_to_json(
@@ -20,7 +42,7 @@ def result_to_json(
     """One query's answer as plain data: `query`, `box`, `hits`, and `error` where it could not be answered.
 
     A query that is more than a picture and its box also has its `parts`, and where there are several of them, each hit
-    its `part_scores`.
+    its `part_scores`. Hits have `instances`, `geometry` and `alike` where a second look found such.
     """
     answer: dict[str, Any] = {"query": query, "box": None if box is None else list(box)}
     if len(parts) > 1 or any(part.text is not None for part in parts):
@@ -40,34 +62,71 @@ def _hit_to_json(hit: Hit) -> dict[str, Any]:
         "level": hit.level,
         "cell": list(hit.cell),
         "size": list(hit.size),
-        "regions": [
-            {
-                "box": list(region.box),
-                "level": region.level,
-                "cell": list(region.cell),
-                "score": round(region.score, 6),
-            }
-            for region in hit.regions
-        ],
+        "expected_false_matches": _rounded(hit.expected_false_matches),
+        "matches": hit.matches,
+        "regions": [_region_to_json(region) for region in hit.regions],
     }
     if hit.part_scores:
         plain["part_scores"] = [round(score, 6) for score in hit.part_scores]
+    if hit.instances:
+        plain["instances"] = [_region_to_json(region) for region in hit.instances]
+    if hit.geometry is not None:
+        plain["geometry"] = {
+            "verdict": hit.geometry.verdict,
+            "inliers": hit.geometry.inliers,
+            "outline": [[round(x, 2), round(y, 2)] for x, y in hit.geometry.outline],
+        }
+    if hit.alike:
+        plain["alike"] = [_hit_to_json(other) for other in hit.alike]
     return plain
+
+
+def _region_to_json(region: RegionScore) -> dict[str, Any]:
+    return {
+        "box": list(region.box),
+        "level": region.level,
+        "cell": list(region.cell),
+        "score": round(region.score, 6),
+    }
+
+
+def _rounded(expected: float | None) -> float | None:
+    return None if expected is None else float(f"{expected:.3g}")
+
+
+def split_by_verdict(hits: Sequence[Hit]) -> tuple[list[Hit], list[Hit]]:
+    """Hits that match, or of which it is not known, and those that may well be chance."""
+    return [hit for hit in hits if hit.matches is not False], [hit for hit in hits if hit.matches is False]
 
 
 def csv_rows(query: str, hits: Sequence[Hit]) -> Iterator[tuple[str | int | float, ...]]:
     """Rows under `CSV_HEADER`."""
     for hit in hits:
-        yield (query, hit.rank, hit.path, round(hit.score, 6), *hit.box, hit.level, *hit.cell)
+        chance = _rounded(hit.expected_false_matches)
+        row = (query, hit.rank, hit.path, round(hit.score, 6), *hit.box, hit.level, *hit.cell)
+        yield (*row, "" if chance is None else chance)
 
 
 def table_lines(hits: Sequence[Hit]) -> Iterator[str]:
     """Aligned columns for a terminal; the path comes last and is never shortened."""
-    yield f"{'rank':>4}  {'score':>6}  {'region':<12} {'box (x0,y0,x1,y1)':<23}  path"
+    yield f"{'rank':>4}  {'score':>6}  {'by chance':>9}  {'region':<12} {'box (x0,y0,x1,y1)':<23}  path"
     for hit in hits:
         where = "whole image" if hit.level == 0 else grid_place(hit.level, hit.cell)
+        if hit.geometry is not None and hit.geometry.outline:
+            where = f"{hit.geometry.inliers} points"
         box = ",".join(f"{edge:.0f}" for edge in hit.box)
-        yield f"{hit.rank:>4}  {hit.score:>6.3f}  {where:<12} {box:<23}  {printable(hit.path)}"
+        more = f"  (and {len(hit.alike)} alike)" if hit.alike else ""
+        chance = by_chance(hit.expected_false_matches)
+        yield f"{hit.rank:>4}  {hit.score:>6.3f}  {chance:>9}  {where:<12} {box:<23}  {printable(hit.path)}{more}"
+
+
+def by_chance(expected: float | None) -> str:
+    """How many hits as good are expected by chance, in few characters."""
+    if expected is None:
+        return "?"
+    if expected < 1e-6:
+        return "<1e-6"
+    return f"{expected:.0f}" if expected >= 10 else f"{expected:.1g}"
 
 
 def grid_place(level: int, cell: tuple[int, int]) -> str:
