@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,7 @@ class SecondLook:
             if box is None:
                 return picture.pixels
             x0, y0, x1, y1 = query_box(box, picture.size)
-            return picture.pixels.crop((int(x0), int(y0), max(round(x1), int(x0) + 1), max(round(y1), int(y0) + 1)))
+            return picture.pixels.crop((math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)))
 
         return opened
 
