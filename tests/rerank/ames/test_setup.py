@@ -209,7 +209,7 @@ def test_the_network_of_the_gallery_is_not_loaded_twice(
 ) -> None:
     own = load_encoder(f"hf:{folder / 'backbone'}", device="cpu")
     loaded: list[str] = []
-    monkeypatch.setattr("patchwise.rerank.ames.setup.load_encoder", loaded.append)
+    monkeypatch.setattr("patchwise.rerank.ames.setup.load_encoder", lambda name, **_: loaded.append(name))
     memory = Remembering(gallery)
     setting = Setting(own, memory.read, memory.setting.vectors, memory.remembered)
     hits = gallery.search(QUERY)

@@ -101,13 +101,15 @@ def extract(
     pixels = np.array(picture.resize(*_whole_patches(picture.size, patch, longer_side)))
     with torch.inference_mode():
         field = torch.from_numpy(tokens(pixels)).permute(2, 0, 1)[None]
+        if attention is not None:
+            field = field.to(attention.conv1.weight.device)
         features, weights = (field, field.norm(dim=1, keepdim=True)) if attention is None else attention(field)
         strongest = torch.topk(weights.flatten(), min(count, weights.numel()))
         rows, columns = field.shape[2:]
-        chosen = features[0].flatten(1).T[strongest.indices]
-    index = strongest.indices.numpy()
+        chosen = features[0].flatten(1).T[strongest.indices].cpu()
+    index = strongest.indices.cpu().numpy()
     places = np.stack([(index % columns + 0.5) / columns, (index // columns + 0.5) / rows], axis=1)
-    return DescriptorSet(chosen.numpy(), places.astype(np.float32), strongest.values.numpy())
+    return DescriptorSet(chosen.numpy(), places.astype(np.float32), strongest.values.cpu().numpy())
 
 
 def _whole_patches(size: tuple[int, int], patch: int, longer_side: int) -> tuple[tuple[int, int], Image.Resampling]:

@@ -62,7 +62,7 @@ class DescriptorFile:
     @cached_property
     def dimension(self) -> int:
         """Length of a descriptor."""
-        return len(read_descriptors(self.path, [0], 1)[0].features[0]) if self._rows else 0
+        return read_descriptors(self.path, [0], 1)[0].features.shape[1] if self._rows else 0
 
     def read(self, path: str, count: int) -> DescriptorSet:
         """The `count` strongest descriptors of one of its images.

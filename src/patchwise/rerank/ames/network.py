@@ -80,15 +80,11 @@ class Matcher(nn.Module):
         if not self.shape.binary:
             image = image.half().float()  # as published: tokens of the gallery are kept in half precision
         pairs, asked = query.shape[:2]
-        sequence = torch.cat([self.mtc_token.expand(pairs, 1, -1), query, image], dim=1)
+        tokens = torch.cat([self.mtc_token.expand(pairs, 1, -1), query, image], dim=1)
         nobody = query_padding.new_zeros((pairs, 1), dtype=torch.bool)
         padding = torch.cat([nobody, query_padding.bool(), image_padding.bool()], dim=1)
-        side = torch.zeros(sequence.shape[1], dtype=torch.long, device=sequence.device)
-        side[1 : asked + 1], side[asked + 1 :] = 1, 2
-        one, other = side[:, None], side[None]
-        both_images = (one > 0) & (other > 0)
-        tokens = self.decoder(sequence, both_images & (one != other), both_images & (one == other), padding)
-        logits: torch.Tensor = self.classifier(tokens[:, 0]).flatten()
+        token = self.decoder(tokens, asked, padding if padding.any() else None)
+        logits: torch.Tensor = self.classifier(token).flatten()
         return logits
 
 
@@ -108,12 +104,11 @@ class _Layers(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(_Layer(shape) for _ in range(shape.layers))
 
-    def forward(
-        self, tokens: torch.Tensor, not_to_the_other: torch.Tensor, not_to_itself: torch.Tensor, padding: torch.Tensor
-    ) -> torch.Tensor:
-        for layer in self.layers:
-            tokens = layer(tokens, not_to_the_other, not_to_itself, padding)
-        return tokens
+    def forward(self, tokens: torch.Tensor, asked: int, padding: torch.Tensor | None) -> torch.Tensor:
+        """The matching token, (B, width), of (B, 1 + Q + T, width) of which `asked` = Q are the query's."""
+        for number, layer in enumerate(self.layers, 1):
+            tokens = layer(tokens, asked, padding, only_matching=number == len(self.layers))
+        return tokens[:, 0]
 
 
 class _Layer(nn.Module):
@@ -126,16 +121,45 @@ class _Layer(nn.Module):
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(shape.width) for _ in range(3))
 
     def forward(
-        self, tokens: torch.Tensor, not_to_the_other: torch.Tensor, not_to_itself: torch.Tensor, padding: torch.Tensor
+        self, tokens: torch.Tensor, asked: int, padding: torch.Tensor | None, *, only_matching: bool
     ) -> torch.Tensor:
-        for attention, mask, norm in (
-            (self.self_attn, not_to_the_other, self.norm1),
-            (self.cross_attn, not_to_itself, self.norm2),
-        ):
-            seen, _ = attention(tokens, tokens, tokens, attn_mask=mask, key_padding_mask=padding, need_weights=False)
-            tokens = norm(tokens + seen)
+        tokens = self.norm1(tokens + _attended(self.self_attn, tokens, asked, padding, across=False))
+        seen = _attended(self.cross_attn, tokens, asked, padding, across=True, only_matching=only_matching)
+        tokens = self.norm2(tokens[:, : seen.shape[1]] + seen)
         after: torch.Tensor = self.norm3(tokens + self.linear2(functional.relu(self.linear1(tokens))))
         return after
+
+
+def _attended(
+    attention: nn.MultiheadAttention,
+    tokens: torch.Tensor,
+    asked: int,
+    padding: torch.Tensor | None,
+    *,
+    across: bool,
+    only_matching: bool = False,
+) -> torch.Tensor:
+    """What tokens see: those of an image itself, or `across` those of the other, and always the matching one.
+
+    The same as one attention over all with a mask, which would work out what is masked as well. The matching token sees
+    all; with `only_matching` nothing is worked out for the others.
+    """
+    projected = functional.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+    apart = projected.reshape(*projected.shape[:2], 3, attention.num_heads, -1)
+    looking, *shown = apart.permute(2, 0, 3, 1, 4)  # each (B, heads, tokens, width / heads)
+    visible = [] if padding is None else [~padding[:, None, None]]
+
+    def of(rows: slice, *columns: slice) -> torch.Tensor:
+        keys, values = (torch.cat([part[:, :, some] for some in columns], dim=2) for part in shown)
+        mask = torch.cat([part[..., some] for part in visible for some in columns], dim=3) if visible else None
+        return functional.scaled_dot_product_attention(looking[:, :, rows], keys, values, attn_mask=mask)
+
+    matching, query, image = slice(0, 1), slice(1, asked + 1), slice(asked + 1, None)
+    seen = [of(matching, slice(None))]
+    if not only_matching:
+        seen += [of(query, matching, image if across else query), of(image, matching, query if across else image)]
+    found: torch.Tensor = attention.out_proj(torch.cat(seen, dim=2).transpose(1, 2).flatten(2))
+    return found
 
 
 def load_matcher(path: Path) -> Matcher:

@@ -17,7 +17,7 @@ from patchwise.search import Hit
 
 __all__ = ["BINARY", "FULL", "Ames", "Mixture"]
 
-_PAIRS_AT_ONCE = 32
+_PAIRS_ON_CPU, _PAIRS_ON_OTHERS = 8, 64  # more than 8 are slower on a processor (benchmarks/ames.py)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Ames:
         # Without descriptors a hit has no chance and no risk: it is taken for neither alike nor unlike.
         logits = np.zeros(len(first))
         waiting = enumerate(self._of_hits(first))
-        while group := list(islice(waiting, _PAIRS_AT_ONCE)):
+        while group := list(islice(waiting, self.pairs_at_once)):
             known = [
                 (place, described) for place, described in group if described is not None and len(described.features)
             ]
@@ -76,6 +76,11 @@ class Ames:
         rescored = [replace(hit, score=float(score)) for hit, score in zip(first, scores, strict=True)]
         return [*sorted(rescored, key=lambda hit: -hit.score), *hits[self.depth :]]
 
+    @property
+    def pairs_at_once(self) -> int:
+        """How many pairs go through the network together."""
+        return _PAIRS_ON_CPU if self._matcher.mtc_token.device.type == "cpu" else _PAIRS_ON_OTHERS
+
     def logits(self, query: DescriptorSet, images: Sequence[DescriptorSet]) -> npt.NDArray[np.float64]:
         """How well each of N images matches a query: (N,) float64."""
         found = []
@@ -83,8 +88,8 @@ class Ames:
         with torch.inference_mode():
             asked, asked_padding = (part.to(device) for part in _padded([query]))
             asked = self._matcher.tokens(asked)
-            for first in range(0, len(images), _PAIRS_AT_ONCE):
-                some, padding = (part.to(device) for part in _padded(images[first : first + _PAIRS_AT_ONCE]))
+            for first in range(0, len(images), self.pairs_at_once):
+                some, padding = (part.to(device) for part in _padded(images[first : first + self.pairs_at_once]))
                 pairs = len(some)
                 found.append(
                     self._matcher.match(

@@ -45,10 +45,13 @@ def ames_in(setting: Setting, depth: int, place: str) -> Ames:
     with _loading:
         parts = _parts(settings, _stamps(settings))
         backbone = _backbone(settings, setting.encoder)
-    describer = Describer(backbone, parts.attention, longer_side=settings.longer_side)
-    if parts.matcher.shape.descriptor != describer.dimension:
+    device = getattr(backbone, "device", "cpu")  # networks that are no torch encoders have none
+    matcher = parts.matcher.to(device)
+    attention = None if parts.attention is None else parts.attention.to(device)
+    describer = Describer(backbone, attention, longer_side=settings.longer_side)
+    if matcher.shape.descriptor != describer.dimension:
         raise EncoderError(
-            f"rerank ames: {settings.matcher}: for descriptors of {parts.matcher.shape.descriptor} numbers, and the "
+            f"rerank ames: {settings.matcher}: for descriptors of {matcher.shape.descriptor} numbers, and the "
             f"network {backbone.id} gives {describer.dimension}: they do not belong together"
         )
     if parts.file is not None and parts.file.dimension != describer.dimension:
@@ -61,7 +64,7 @@ def ames_in(setting: Setting, depth: int, place: str) -> Ames:
         return None if question.picture is None else describer.describe(question.picture, settings.query_descriptors)
 
     of_hits = HitDescriptors(setting, describer, settings.image_descriptors, parts.file)
-    return Ames(parts.matcher, of_query, of_hits, depth=depth, mixture=settings.mixture)
+    return Ames(matcher, of_query, of_hits, depth=depth, mixture=settings.mixture)
 
 
 @lru_cache(maxsize=1)
@@ -92,7 +95,7 @@ def _backbone(settings: AmesSettings, encoder: Encoder) -> TokenEncoder:
             f"not on this machine; run: hf download facebook/dinov2-with-registers-base --local-dir "
             f'{folder / "backbone"} (or name it in {folder / SETTINGS}: {{"backbone": "{BACKBONE}"}})'
         )
-    found = _loaded(settings.backbone or BACKBONE)
+    found = _loaded(settings.backbone or BACKBONE, str(getattr(encoder, "device", "auto")))
     if not isinstance(found, TokenEncoder):
         raise EncoderError(
             f"rerank ames: {found.id} gives no tokens of patches; AMES looks with {BACKBONE}, or another network of "
@@ -102,8 +105,8 @@ def _backbone(settings: AmesSettings, encoder: Encoder) -> TokenEncoder:
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str) -> Encoder:
-    encoder = load_encoder(name)
+def _loaded(name: str, device: str) -> Encoder:
+    encoder = load_encoder(name, device=device)
     while isinstance(encoder, Projected):
         encoder = encoder.backbone
     return encoder
