@@ -102,6 +102,16 @@ class Catalogue(Database):
         rows = self._all("SELECT content FROM file WHERE path = ?", (os.fsencode(path),))
         return int(rows[0][0]) if rows else None
 
+    def stored_file(self, path: str) -> tuple[bytes, int, int] | None:
+        """Hash of the picture that a path holds, and the file's mtime_ns and size when it was indexed."""
+        sql = "SELECT hash, mtime_ns, file.size FROM file JOIN content ON content.id = file.content WHERE path = ?"
+        rows = self._all(sql, (os.fsencode(path),))
+        return (bytes(rows[0][0]), int(rows[0][1]), int(rows[0][2])) if rows else None
+
+    def is_live(self, digest: bytes) -> bool:
+        """Whether any file holds the picture with this hash."""
+        return bool(self._all(f"SELECT 1 FROM content WHERE hash = ? AND {_LIVE}", (digest,)))
+
     def files_per_content(self) -> npt.NDArray[np.int64]:
         """Content id and number of files that hold it: (contents, 2) int64, by id."""
         return self._columns("SELECT content, COUNT(*) FROM file GROUP BY content ORDER BY content", 2)
