@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from patchwise.rerank.ames import (  # noqa: E402
     extract,
     load_attention,
     load_matcher,
+    setup,
     write_descriptors,
 )
 
@@ -36,6 +39,12 @@ from .parts import write_detector, write_folder, write_matcher  # noqa: E402
 
 SIZES = [(64, 48), (48, 64), (64, 64), (120, 40), (64, 48), (90, 70)]
 QUERY = make_picture(50, (60, 60))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_loaded() -> None:
+    setup._loaded.cache_clear()
+    setup._parts.cache_clear()
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["full", "binary"])
@@ -313,14 +322,44 @@ def test_descriptors_of_another_network_are_told(tmp_path: Path, gallery: Galler
         gallery.search(QUERY, rerank=f"ames:100:{place}")
 
 
-def test_without_a_network_it_is_told_how_to_get_one(
+def test_the_usual_network_is_taken_from_the_cache_of_the_hub(
     tmp_path: Path, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patchwise.rerank.ames.setup._is_here", lambda _: False)
-    write_matcher(tmp_path / "dinov2_ames.pt")
-    write_detector(tmp_path / "dinov2_detector.pt")
-    with pytest.raises(EncoderError, match=r"hf download facebook/dinov2-with-registers-base --local-dir .*backbone"):
-        gallery.search(QUERY, rerank=f"ames:100:{tmp_path}")
+    """Where it is neither there nor in the folder, it is told how to get it, and nothing is downloaded."""
+    from encoders.fake_hub import lay_out
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a network was asked")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refused)
+    place = write_folder(tmp_path / "ames")
+    hits = gallery.search(QUERY)
+    expected = by_hand(place, hits, QUERY, 100)
+    files = {file.name: file.read_bytes() for file in (place / "backbone").iterdir()}
+    shutil.rmtree(place / "backbone")
+    with pytest.raises(EncoderError, match=r"hf download facebook/dinov2-with-registers-base --local-dir .*/backbone "):
+        gallery.search(QUERY, rerank=f"ames:100:{place}")
+    lay_out(tmp_path / "hub", "facebook/dinov2-with-registers-base", files)
+    assert [hit.path for hit in gallery.search(QUERY, rerank=f"ames:100:{place}")] == [path for path, _ in expected]
+    own = load_encoder("dinov2-b-reg", device="cpu")
+    memory = Remembering(gallery)
+    monkeypatch.setattr("patchwise.rerank.ames.setup.load_encoder", refused)
+    with_own = ames_in(Setting(own, memory.read, memory.setting.vectors, memory.remembered), 100, str(place))
+    assert [hit.path for hit in with_own.rerank(asked(), hits)] == [path for path, _ in expected]
+
+
+def test_without_transformers_the_command_that_brings_it_is_told(
+    tmp_path: Path, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    lacking = lambda name, *more: None if name == "transformers" else found(name, *more)  # noqa: E731
+    for module in ("hf", "overview"):
+        monkeypatch.setattr(f"patchwise.encoders.{module}.find_spec", lacking)
+    place = write_folder(tmp_path)
+    shutil.rmtree(place / "backbone")
+    with pytest.raises(MissingExtra, match=r"pip install 'patchwise\[torch\]'"):
+        gallery.search(QUERY, rerank=f"ames:100:{place}")
 
 
 @pytest.mark.parametrize(

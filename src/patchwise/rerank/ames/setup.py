@@ -88,11 +88,11 @@ def _backbone(settings: AmesSettings, encoder: Encoder) -> TokenEncoder:
         encoder = encoder.backbone
     if isinstance(encoder, TokenEncoder) and same_encoder(settings.backbone or BACKBONE, encoder.id):
         return encoder
-    if not settings.backbone and not _is_here(BACKBONE):
+    if not settings.backbone and _is_to_download(BACKBONE):
         folder = settings.matcher.parent
         raise EncoderError(
             f"rerank ames: {folder}: has no network that looks at pictures, DINOv2 ViT-B/14 with registers, and it is "
-            f"not on this machine; run: hf download facebook/dinov2-with-registers-base --local-dir "
+            "not on this machine; run: hf download facebook/dinov2-with-registers-base --local-dir "
             f'{folder / "backbone"} (or name it in {folder / SETTINGS}: {{"backbone": "{BACKBONE}"}})'
         )
     found = _loaded(settings.backbone or BACKBONE, str(getattr(encoder, "device", "auto")))
@@ -112,6 +112,6 @@ def _loaded(name: str, device: str) -> Encoder:
     return encoder
 
 
-def _is_here(alias: str) -> bool:
-    """Whether the weights of a known encoder are on this machine."""
-    return any(known.encoder.alias == alias and known.weights == "here" for known in list_known())
+def _is_to_download(alias: str) -> bool:
+    """Whether the weights of a known encoder are not on this machine, though its packages are."""
+    return any(known.encoder.alias == alias and known.weights == "to download" for known in list_known())
