@@ -111,3 +111,28 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(EncoderError):
         load_matcher(tmp_path / "ames.pt")
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(("asked", "shown"), [(1, 1), (7, 3), (2, 9)])
+def test_a_layer_is_attention_over_all_with_a_mask(asked: int, shown: int, padded: bool) -> None:
+    """As the public code has it: who may not see whom is masked, the matching token sees all and is seen by all."""
+    shape = MatcherShape(descriptor=6, width=8, layers=1, feed_forward=12)
+    torch.manual_seed(asked)
+    layer = Matcher(shape).eval().decoder.layers[0]
+    tokens = torch.randn(2, 1 + asked + shown, 8)
+    padding = torch.zeros(tokens.shape[:2], dtype=torch.bool)
+    padding[1, -1] = padded
+    side = torch.tensor([0] + [1] * asked + [2] * shown)
+    images = (side[:, None] > 0) & (side > 0)
+
+    def seen(attention: torch.nn.MultiheadAttention, at: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return attention(at, at, at, attn_mask=mask, key_padding_mask=padding, need_weights=False)[0]
+
+    with torch.no_grad():
+        expected = layer.norm1(tokens + seen(layer.self_attn, tokens, images & (side[:, None] != side)))
+        expected = layer.norm2(expected + seen(layer.cross_attn, expected, images & (side[:, None] == side)))
+        expected = layer.norm3(expected + layer.linear2(torch.relu(layer.linear1(expected))))
+        given = (tokens, asked, padding if padded else None)
+        np.testing.assert_allclose(layer(*given, only_matching=False)[~padding], expected[~padding], atol=1e-5)
+        np.testing.assert_allclose(layer(*given, only_matching=True), expected[:, :1], atol=1e-5)
