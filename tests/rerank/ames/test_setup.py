@@ -34,6 +34,7 @@ from patchwise.rerank.ames import (  # noqa: E402
     setup,
     write_descriptors,
 )
+from patchwise.store.remembered import RememberedArrays  # noqa: E402
 
 from .parts import write_detector, write_folder, write_matcher  # noqa: E402
 
@@ -190,6 +191,25 @@ def test_they_are_kept_in_half_precision_under_all_that_decides_them(folder: Pat
         "places": ("float16", (12, 2)),
         "weights": ("float16", (12,)),
     }
+
+
+def test_a_gallery_keeps_them_in_its_folder(
+    tmp_path: Path, folder: Path, gallery: Gallery, looked_at: list[tuple[int, ...]]
+) -> None:
+    """As safetensors, written and read by several threads."""
+    kept = RememberedArrays(tmp_path, gallery._store.catalogue)
+    memory, hits = Remembering(gallery), gallery.search(QUERY)
+    setting = Setting(
+        gallery.encoder,
+        memory.read,
+        memory.setting.vectors,
+        lambda hit, name, compute: kept(hit.path, name, lambda: compute(memory.read(hit))),
+    )
+    first = ames_in(setting, 100, str(folder)).rerank(asked(), hits)
+    assert len(looked_at) == len(hits) + 1
+    looked_at.clear()
+    assert ames_in(setting, 100, str(folder)).rerank(asked(), hits) == first
+    assert looked_at == [(64, 64, 3)]
 
 
 def test_other_networks_and_sizes_are_kept_apart(tmp_path: Path, gallery: Gallery) -> None:
