@@ -1,0 +1,20 @@
+"""Geometric verification: is the query's plane seen in a hit, and where? Needs OpenCV."""
+
+from patchwise.rerank.geometric.evidence import VERIFIED, raised
+from patchwise.rerank.geometric.homography import Projection, correspondences, projections
+from patchwise.rerank.geometric.local_features import Keypoints, LocalFeatures, Sift
+from patchwise.rerank.geometric.reranker import Geometric
+from patchwise.rerank.geometric.significance import false_alarms
+
+__all__ = [
+    "VERIFIED",
+    "Geometric",
+    "Keypoints",
+    "LocalFeatures",
+    "Projection",
+    "Sift",
+    "correspondences",
+    "false_alarms",
+    "projections",
+    "raised",
+]
