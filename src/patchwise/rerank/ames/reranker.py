@@ -17,7 +17,7 @@ from patchwise.search import Hit
 
 __all__ = ["BINARY", "FULL", "Ames", "Mixture"]
 
-_PAIRS_ON_CPU, _PAIRS_ON_OTHERS = 8, 64  # more than 8 are slower on a processor (benchmarks/ames.py)
+_PAIRS_ON_CPU, _PAIRS_ON_OTHERS = 8, 64  # on a processor, more are no faster and take memory
 
 
 @dataclass(frozen=True)
