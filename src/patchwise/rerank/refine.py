@@ -1,176 +1,283 @@
-"""Tighter boxes: regions around the best ones are tried, coarse to fine, and a box is chosen by what they all say."""
+"""Tighter boxes: regions where an object may be are looked at, and a box is concluded from all their scores."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from patchwise.boxes import Box, clip_xyxy, iou_xyxy
-from patchwise.encoders import Encoder
+from patchwise.boxes import Box, clip_xyxy
+from patchwise.encoders import DenseEncoder, Encoder
 from patchwise.errors import ImageError
-from patchwise.images import Picture, cut_regions
+from patchwise.images import Picture
+from patchwise.indexing.passes import Inputs, passes_of
+from patchwise.regions import Regions
+from patchwise.regions.base import REGION_DTYPE
 from patchwise.rerank.base import Question
+from patchwise.rerank.belief import Belief, touched
 from patchwise.search import Hit, RegionScore
 
-__all__ = ["CALLS", "Refine"]
+__all__ = ["Refine", "calls"]
 
 Boxes = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float64]
+Stored = Callable[[Hit], tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]]
 
 
 class _Round(NamedTuple):
-    """So many boxes around the best few: moved by up to `shift` of a side, resized by a factor of exp(`zoom`) or so."""
+    """The best `share` of the hits get so many more regions, moved and resized by so much from what is believed."""
 
-    boxes: int
-    centres: int
-    shift: float
-    zoom: float
-    smaller: float
+    share: float
+    regions: int
+    shift: float = 0.15
+    zoom: float = 0.25
+    apart: bool = False  # where the object may stand several times, these places are looked at
 
 
-_ROUNDS = (_Round(64, 3, 0.4, 0.5, 0.1), _Round(31, 3, 0.2, 0.25, 0.0))
-CALLS = sum(each.boxes for each in _ROUNDS) + 1
-"""Regions that are encoded for each hit at most; the last one is the box that was chosen."""
+_ROUNDS = (_Round(1.0, 16), _Round(0.5, 16), _Round(0.2, 12, apart=True), _Round(0.2, 12, apart=True))
+_DENSE_REGIONS = 12  # times as many, for an encoder that sees the image once for all of them
 
-_UNEVEN = 0.5  # how much the aspect varies beside the size
-_SHARPNESS = 8  # power of the IoU by which boxes lend each other their scores
-_DECISION = 80.0  # per unit of score: by how much better boxes count for more
-_LEAST_SIDE = 8.0  # pixels of the upright original
-_HITS_AT_ONCE = 8  # pictures in memory
+_FURTHER_PLACES = 3
+_SUSPECTED, _CERTAIN = 0.5, 0.8  # of how far the best place rises above the ground, what another must reach
+
 _REGIONS_PER_HIT = 10  # as `Hit` has it
+_LEAST_SIDE = 8.0  # pixels of the upright original
+_HITS_AT_ONCE = 8  # whose regions are encoded together
+_ALBUM_BYTES = 256 * 2**20  # of pictures kept between rounds; others are read again
 _LEVEL, _CELL = -1, (-1, -1)  # of a region without a place in a grid
 
 
-class Refine:
-    """Looks for a better box in each of the first hits.
+def calls(depth: int) -> int:
+    """Regions that are encoded at most for a query of which `depth` hits are looked at."""
+    places = depth + math.ceil(depth * _ROUNDS[-1].share) * _FURTHER_PLACES
+    return sum(math.ceil(depth * each.share) * each.regions for each in _ROUNDS) + places
 
-    A single score is a poor judge of a box: among boxes visited, the one with the highest score is a chance winner.
-    Each box is therefore judged by the scores of all boxes visited, weighted by a power of their IoU with it, and the
-    boxes that are best by that are averaged. A hit then has the box and the cosine of the region that was chosen,
-    unless that fits less well than the region it had.
+
+class Refine:
+    """Looks for a better box in each of the first hits, and for a better region to rank them by.
+
+    A single score is a poor judge of a box: among boxes looked at, the one with the highest score is a chance winner.
+    The box is therefore concluded from the scores of all regions (see `Belief`); regions are looked at where it may be,
+    in rounds that go on with the better part of the hits only. A hit then has that box, and the score that its best
+    region should have by what all of them say: a cosine with less chance in it, by which hits are ordered. Of the hits
+    that go all the way, further places that fit about as well and lie apart become `instances`. The first of a hit's
+    `regions` is the box with its own cosine.
 
     Args:
         encoder: the gallery's.
         read: gives the picture of a hit.
-        depth: how many hits are looked at; each takes `CALLS` encoded regions at most.
+        depth: how many hits are looked at; they take `calls(depth)` encoded regions at most.
+        stored: gives all regions of a hit's picture, (R, 4) xyxy in pixels, and their vectors, (R, dimension); without
+            it the hit's own ten are all that is known at first.
     """
 
     name = "refine"
 
-    def __init__(self, encoder: Encoder, read: Callable[[Hit], Picture], *, depth: int = 20) -> None:
-        self._encoder, self._read, self.depth = encoder, read, depth
+    def __init__(
+        self,
+        encoder: Encoder,
+        read: Callable[[Hit], Picture],
+        *,
+        depth: int = 20,
+        stored: Stored | None = None,
+    ) -> None:
+        self._passes = passes_of(encoder)
+        self._more = _DENSE_REGIONS if isinstance(encoder, DenseEncoder) else 1
+        self._read, self._stored, self.depth = read, stored, depth
 
     def rerank(self, question: Question, hits: Sequence[Hit]) -> list[Hit]:
-        looked_at: list[Hit] = []
-        waiting = iter(hits[: self.depth])
-        while group := list(islice(waiting, _HITS_AT_ONCE)):
-            looked_at += self._refined(question, group)
-        return [*sorted(looked_at, key=lambda hit: -hit.score), *hits[self.depth :]]
-
-    def _refined(self, question: Question, hits: Sequence[Hit]) -> list[Hit]:
-        """The same hits, with better boxes where there are any."""
-        pursuits = [(hit, pursuit) for hit in hits if (pursuit := self._pursuit(hit)) is not None]
+        looked_at = hits[: self.depth]
+        album = _Album(self._read)
+        pursuits = [_Pursuit(hit, *self._known(question, hit)) for hit in looked_at if hit.regions]
         for step in _ROUNDS:
-            self._score(question, [(pursuit, pursuit.proposals(step)) for _, pursuit in pursuits])
-        chosen = [(pursuit, pursuit.choice()[None]) for _, pursuit in pursuits]
-        self._score(question, chosen)
-        better = {id(hit): pursuit for hit, pursuit in pursuits}
-        return [_improved(hit, better.get(id(hit)), question) for hit in hits]
+            going = sorted((each for each in pursuits if not each.gone), key=lambda each: -each.score)
+            going = going[: math.ceil(step.share * len(looked_at))]
+            if step.apart:
+                for pursuit in going:
+                    pursuit.suspect()
+            self._look(question, album, going, partial(_Pursuit.proposals, step=step, times=self._more))
+        self._look(question, album, pursuits, _Pursuit.conclusions, last=True)
+        found = {id(each.hit): each for each in pursuits if not each.gone}
+        refined = [found[id(hit)].refined(question) if id(hit) in found else hit for hit in looked_at]
+        return [*sorted(refined, key=lambda hit: -hit.score), *hits[self.depth :]]
 
-    def _pursuit(self, hit: Hit) -> _Pursuit | None:
+    def _known(self, question: Question, hit: Hit) -> tuple[Boxes, Scores]:
+        """Regions of a hit's picture whose scores take no looking."""
+        if self._stored is not None:
+            try:
+                boxes, vectors = self._stored(hit)
+                return boxes.astype(np.float64), vectors.astype(np.float64) @ question.vector.astype(np.float64)
+            except ImageError:  # no longer in the gallery
+                pass
+        return np.array([region.box for region in hit.regions]), np.array([region.score for region in hit.regions])
+
+    def _look(
+        self,
+        question: Question,
+        album: _Album,
+        pursuits: Sequence[_Pursuit],
+        asked: Callable[[_Pursuit], Boxes],
+        last: bool = False,
+    ) -> None:
+        """Encode regions of several pictures together, and tell the pursuits."""
+        for start in range(0, len(pursuits), _HITS_AT_ONCE):
+            shown = []
+            for pursuit in pursuits[start : start + _HITS_AT_ONCE]:
+                picture = None if pursuit.gone else album.picture(pursuit.hit)
+                if picture is None:
+                    pursuit.gone = True
+                elif len(boxes := asked(pursuit)):
+                    shown.append((pursuit, boxes, self._passes.cut(picture, _laid(boxes))))
+            if not shown:
+                continue
+            vectors = self._encoded(Inputs.joined([inputs for _, _, inputs in shown])).astype(np.float64)
+            scores = vectors @ question.vector.astype(np.float64)
+            ends = np.cumsum([len(boxes) for _, boxes, _ in shown])[:-1]
+            for (pursuit, boxes, _), own, of_own in zip(
+                shown, np.split(scores, ends), np.split(vectors, ends), strict=True
+            ):
+                if last:
+                    pursuit.conclude(boxes, own, of_own)
+                else:
+                    pursuit.add(boxes, own)
+
+    def _encoded(self, inputs: Inputs) -> npt.NDArray[np.float32]:
+        size = self._passes.batch_size
+        return np.concatenate([self._passes.encode(inputs[at : at + size]) for at in range(0, len(inputs), size)])
+
+
+class _Album:
+    """Pictures of hits, of which so many are kept as fit into memory."""
+
+    def __init__(self, read: Callable[[Hit], Picture]) -> None:
+        self._read, self._left = read, _ALBUM_BYTES
+        self._kept: dict[str, Picture] = {}
+
+    def picture(self, hit: Hit) -> Picture | None:
+        """None where it is gone or changed since it was indexed."""
+        if hit.path in self._kept:
+            return self._kept[hit.path]
         try:
             picture = self._read(hit)
-        except ImageError:  # gone or changed since it was indexed: the hit keeps what it has
+        except ImageError:  # the hit keeps what it has
             return None
-        if picture.size != hit.size or not hit.regions:
+        if picture.size != hit.size:
             return None
-        return _Pursuit(picture, hit.regions)
-
-    def _score(self, question: Question, asked: Sequence[tuple[_Pursuit, Boxes]]) -> None:
-        """Encode regions of several pictures together."""
-        encoder = self._encoder
-        crops = [
-            cut_regions(pursuit.picture, boxes, encoder.input_size, encoder.resampling, encoder.fit)
-            for pursuit, boxes in asked
-        ]
-        if not crops:
-            return
-        pixels = np.concatenate(crops)
-        size = max(encoder.batch_size, 1)
-        vectors = np.concatenate(
-            [encoder.encode(pixels[first : first + size]) for first in range(0, len(pixels), size)]
-        )
-        scores = vectors.astype(np.float64) @ question.vector.astype(np.float64)
-        ends = np.cumsum([len(boxes) for _, boxes in asked])
-        for (pursuit, boxes), own, of_own in zip(
-            asked, np.split(scores, ends[:-1]), np.split(vectors, ends[:-1]), strict=True
-        ):
-            pursuit.add(boxes, own, of_own)
+        size = picture.pixels.width * picture.pixels.height * 3
+        if size <= self._left:
+            self._left -= size
+            self._kept[hit.path] = picture
+        return picture
 
 
 class _Pursuit:
-    """Boxes of one picture that were visited, and their scores."""
+    """One hit: regions of its picture that were looked at, and what is believed because of them."""
 
-    def __init__(self, picture: Picture, regions: Sequence[RegionScore]) -> None:
-        self.picture = picture
-        self.boxes: Boxes = np.array([region.box for region in regions], dtype=np.float64)
-        self.scores: Scores = np.array([region.score for region in regions])
-        self._first = len(regions)
-        self._generator = np.random.default_rng(0)
+    def __init__(self, hit: Hit, boxes: Boxes, scores: Scores) -> None:
+        self.hit, self.gone = hit, False
+        self._sides = np.array([*hit.size, *hit.size], dtype=np.float64)
+        self._boxes, self._scores = boxes / self._sides, scores
+        self._belief = Belief(self._boxes, self._scores)
+        self._further: list[Belief] = []
+        self._draw = np.random.default_rng(0)
+        self._suspected = False
 
-    def add(self, boxes: Boxes, scores: Scores, vectors: npt.NDArray[np.float32]) -> None:
-        self.boxes, self.scores = np.concatenate([self.boxes, boxes]), np.concatenate([self.scores, scores])
-        self.last_vectors = vectors
+    @property
+    def score(self) -> float:
+        """What the best region should score, chance apart."""
+        return self._belief.place().score
 
-    def proposals(self, step: _Round) -> Boxes:
-        """Boxes around the best regions at first, then around the choice so far and what is next to it."""
-        if len(self.boxes) == self._first:
-            centres = self.boxes[np.argsort(-self.scores, kind="stable")[: step.centres]]
-        else:
-            order = np.argsort(-self._smoothed(), kind="stable")[: step.centres - 1]
-            centres = np.concatenate([self.choice()[None], self.boxes[order]])
-        draw = self._generator
-        chosen = centres[draw.integers(len(centres), size=step.boxes)]
-        sides = chosen[:, 2:] - chosen[:, :2]
-        middles = (chosen[:, :2] + chosen[:, 2:]) / 2 + draw.uniform(-1, 1, (step.boxes, 2)) * step.shift * sides
-        aspect = draw.normal(size=step.boxes) * step.zoom * _UNEVEN
-        zoom = draw.normal(size=step.boxes) * step.zoom - step.smaller
-        halves = sides * np.exp(np.stack([zoom + aspect, zoom - aspect], axis=1)) / 2
-        boxes = clip_xyxy(np.concatenate([middles - halves, middles + halves], axis=1), self.picture.size)
-        least = np.minimum(_LEAST_SIDE, self.picture.size)
-        return boxes[(boxes[:, 2:] - boxes[:, :2] >= least).all(axis=1)]
+    def proposals(self, step: _Round, times: int) -> Boxes:
+        """Regions to look at, in pixels."""
+        places = [self._belief, *self._further]
+        counts = [len(part) for part in np.array_split(np.arange(step.regions * times), len(places))]
+        boxes = np.concatenate(
+            [
+                place.proposals(count, step.shift, step.zoom, self._draw)
+                for place, count in zip(places, counts, strict=True)
+            ]
+        )
+        boxes = clip_xyxy(boxes * self._sides, self.hit.size)
+        return boxes[(boxes[:, 2:] - boxes[:, :2] >= np.minimum(_LEAST_SIDE, self.hit.size)).all(axis=1)]
 
-    def choice(self) -> Boxes:
-        """The mean of the boxes visited, weighted by how well each and those around it fit: (4,)."""
-        smoothed = self._smoothed()
-        weights = np.exp(_DECISION * (smoothed - smoothed.max()))
-        mean: Boxes = weights @ self.boxes / weights.sum()
-        return mean
+    def add(self, boxes: Boxes, scores: Scores) -> None:
+        relative = boxes / self._sides
+        self._boxes, self._scores = np.concatenate([self._boxes, relative]), np.concatenate([self._scores, scores])
+        for belief in (self._belief, *self._further):
+            belief.add(relative, scores, self._draw)
 
-    def last(self) -> tuple[Box, float]:
-        """The box that was scored last."""
-        x0, y0, x1, y1 = self.boxes[-1].tolist()
-        return (x0, y0, x1, y1), float(self.scores[-1])
+    def suspect(self) -> None:
+        """Look for further places that seem to fit nearly as well, each apart from those before."""
+        if self._suspected:
+            return
+        self._suspected = True
+        places = [self._belief.place()]
+        ground, needed = places[0].ground, _SUSPECTED * (places[0].score - places[0].ground)
+        while len(places) <= _FURTHER_PLACES:
+            taken = np.array([place.box for place in places])
+            rest = ~touched(self._boxes, taken)
+            if not rest.any() or self._scores[rest].max() - ground < needed:
+                break
+            self._further.append(Belief(self._boxes, self._scores, apart=taken))
+            places.append(self._further[-1].place())
+        if self._further:  # each is then judged without the regions that show another
+            taken = np.array([place.box for place in places])
+            self._belief, *self._further = (
+                Belief(self._boxes, self._scores, apart=np.delete(taken, at, axis=0)) for at in range(len(taken))
+            )
 
-    def _smoothed(self) -> Scores:
-        alike = iou_xyxy(self.boxes, self.boxes) ** _SHARPNESS
-        smoothed: Scores = alike @ self.scores / alike.sum(axis=1)
-        return smoothed
+    def conclusions(self) -> Boxes:
+        """The boxes concluded, in pixels: that of the hit, then those of further places."""
+        places = [belief.place().box for belief in (self._belief, *self._further)]
+        return clip_xyxy(np.array(places) * self._sides, self.hit.size)
+
+    def conclude(self, boxes: Boxes, scores: Scores, vectors: Scores) -> None:
+        self._concluded, self._fits, self._vectors = boxes, scores, vectors
+
+    def refined(self, question: Question) -> Hit:
+        """The hit with the box concluded."""
+        first, *others = (
+            RegionScore(_box(box), _LEVEL, _CELL, float(score))
+            for box, score in zip(self._concluded, self._fits, strict=True)
+        )
+        ground = self._belief.place().ground
+        near = [each for each in others if each.score - ground >= _CERTAIN * (first.score - ground)]
+        parts = self.hit.part_scores
+        if question.parts is not None:
+            parts = tuple(map(float, question.parts.astype(np.float64) @ self._vectors[0]))
+        return replace(
+            self.hit,
+            score=self.score,
+            box=first.box,
+            level=_LEVEL,
+            cell=_CELL,
+            regions=(first, *self.hit.regions)[:_REGIONS_PER_HIT],
+            part_scores=parts,
+            instances=_apart(first, sorted(near, key=lambda each: -each.score)),
+        )
 
 
-def _improved(hit: Hit, pursuit: _Pursuit | None, question: Question) -> Hit:
-    if pursuit is None:
-        return hit
-    box, score = pursuit.last()
-    if score < hit.score:
-        return hit
-    regions = (RegionScore(box, _LEVEL, _CELL, score), *hit.regions)[:_REGIONS_PER_HIT]
-    fits = hit.part_scores
-    if question.parts is not None:
-        fits = tuple(map(float, question.parts.astype(np.float64) @ pursuit.last_vectors[-1].astype(np.float64)))
-    return replace(hit, score=score, box=box, level=_LEVEL, cell=_CELL, regions=regions, part_scores=fits)
+def _apart(first: RegionScore, others: Sequence[RegionScore]) -> tuple[RegionScore, ...]:
+    """Those of the others, best first, that touch neither the first nor one before them."""
+    kept = [first]
+    for each in others:
+        if not touched(np.array([each.box]), np.array([one.box for one in kept]))[0]:
+            kept.append(each)
+    return tuple(kept[1:])
+
+
+def _box(edges: Boxes) -> Box:
+    x0, y0, x1, y1 = edges.tolist()
+    return (x0, y0, x1, y1)
+
+
+def _laid(boxes: Boxes) -> Regions:
+    """Boxes in pixels as regions without a place in a grid."""
+    table = np.full(len(boxes), -1, dtype=REGION_DTYPE)
+    table["box"] = boxes
+    return Regions(table)
