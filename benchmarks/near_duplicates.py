@@ -98,7 +98,7 @@ def encoders(data: Path) -> Iterator[tuple[str, Encode]]:
         return encode
 
     yield "built-in", by(load_encoder("builtin"))
-    yield "built-in, not whitened", by(load_backbone("builtin"))
+    yield "built-in, not whitened", by(load_backbone("builtin")[0])
     weights = data / "weights" / "deit_tiny_patch16_224.timm.safetensors"
     try:
         yield "ImageNet ViT", by(load_encoder(f"timm:deit_tiny_patch16_224,weights={weights}"))

@@ -16,7 +16,13 @@ from patchwise.errors import ImageUnreadable
 from patchwise.images import Picture, cut_regions
 from patchwise.regions import View, parse_regions
 from patchwise.search import Hit
-from patchwise.search.collapse import NEAR_DUPLICATE, collapsed, unrelated_likeness
+from patchwise.search.collapse import (
+    NEAR_DUPLICATE,
+    collapsed,
+    in_place,
+    near_duplicate_from,
+    unrelated_likeness,
+)
 
 
 def hit(name: str, rank: int = 1) -> Hit:
@@ -39,7 +45,7 @@ def groups(stored: dict[str, np.ndarray], threshold: float = NEAR_DUPLICATE, **o
 def test_the_best_leads_and_the_others_follow_in_their_order() -> None:
     stored = {"a": at(0, 0), "b": at(90, 90), "c": at(5, 5), "d": at(85, 95), "e": at(2, -2), "f": at(180, 0)}
     assert groups(stored) == ["ace", "bd", "f"]
-    rows = collapsed([hit(name, rank) for rank, name in enumerate(stored, 1)], lambda each: stored[each.path])
+    rows = collapsed([hit(name, rank) for rank, name in enumerate(stored, 1)], lambda each: stored[each.path], 0.7)
     assert [row.rank for row in rows] == [1, 2, 6]
     assert rows[0].alike == (hit("c", 3), hit("e", 5))
 
@@ -89,8 +95,8 @@ def test_more_hits_leave_the_rows_there_are(angles: list[int], fewer: int) -> No
     """Pages stay as they are when more is fetched; every hit is in one row, in its order."""
     stored = {f"{number}": at(angle) for number, angle in enumerate(angles)}
     hits = [hit(name) for name in stored]
-    rows = collapsed(hits, lambda each: stored[each.path])
-    before = collapsed(hits[:fewer], lambda each: stored[each.path])
+    rows = collapsed(hits, lambda each: stored[each.path], NEAR_DUPLICATE)
+    before = collapsed(hits[:fewer], lambda each: stored[each.path], NEAR_DUPLICATE)
     assert [row.path for row in before] == [row.path for row in rows][: len(before)]
     members = [[row.path, *(each.path for each in row.alike)] for row in rows]
     assert sorted(name for row in members for name in row) == sorted(stored)
@@ -109,6 +115,22 @@ def test_many_leaders(count: int) -> None:
     assert [(row.path, row.alike[0].path) for row in rows if row.alike] == [
         (str(number), str(number + count)) for number in range(3)
     ]
+
+
+def test_fewer_regions_have_to_be_more_alike() -> None:
+    assert [near_duplicate_from(n) for n in (1, 5, 14, 30, 84)] == [0.95, 0.85, 0.75, 0.7, 0.7]
+    turned = float(np.rad2deg(np.arccos(0.9)))
+    for regions, alike in ((1, False), (2, True), (30, True)):
+        stored = {"a": at(*[0] * regions), "b": at(*[turned] * regions)}
+        rows = collapsed([hit("a"), hit("b")], lambda each, stored=stored: stored[each.path])
+        assert len(rows) == (1 if alike else 2), regions
+
+
+def test_regions_of_no_grid_are_not_compared() -> None:
+    vectors = at(0, 10, 20)
+    np.testing.assert_array_equal(in_place(vectors, np.array([0, 1, 1])), vectors)
+    np.testing.assert_array_equal(in_place(vectors, np.array([-1, -1, -1])), vectors[:1])
+    np.testing.assert_array_equal(in_place(vectors, np.array([0, -1, -1])), vectors[:1])
 
 
 def test_the_likeness_of_unrelated_pictures_is_that_of_all_pairs() -> None:

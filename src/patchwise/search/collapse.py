@@ -12,20 +12,22 @@ import numpy.typing as npt
 from patchwise.errors import ImageError
 from patchwise.search.base import Hit
 
-__all__ = ["NEAR_DUPLICATE", "collapsed", "unrelated_likeness"]
+__all__ = ["NEAR_DUPLICATE", "collapsed", "in_place", "near_duplicate_from", "unrelated_likeness"]
 
 Stored = npt.NDArray[np.floating]
 
 NEAR_DUPLICATE = 0.7
 """How alike pictures are from which they are taken for near-duplicates: 0 as unrelated ones are, 1 the same."""
 
+# Fewer regions tell less of the places of things: another photograph of the same object looks more like it.
+_OF_FEW_REGIONS = ((1, 0.95), (5, 0.85), (14, 0.75))
 _AT_ONCE = 32  # leaders compared in one product
 
 
 def collapsed(
     hits: Sequence[Hit],
     vectors_of: Callable[[Hit], Stored],
-    threshold: float = NEAR_DUPLICATE,
+    threshold: float | None = None,
     *,
     unrelated: float = 0.0,
 ) -> list[Hit]:
@@ -44,13 +46,12 @@ def collapsed(
         hits: best first.
         vectors_of: the stored vectors of a hit's picture that can be compared place by place: (regions, dimension).
             Pictures with different numbers of them are not alike. ImageError where it is gone: the hit stays by itself.
-        threshold: from which likeness on hits are near-duplicates.
+        threshold: from which likeness on hits are near-duplicates (default: `near_duplicate_from` so many regions).
         unrelated: the mean cosine of unrelated pictures, as `unrelated_likeness` has it.
 
     Returns:
         The hits that lead, in their order and with their ranks.
     """
-    cosine = unrelated + threshold * (1 - unrelated)
     leaders: dict[int, _Leaders] = defaultdict(_Leaders)
     alike: dict[int, list[Hit]] = {}
     for place, hit in enumerate(hits):
@@ -60,13 +61,32 @@ def collapsed(
             alike[place] = []
             continue
         own = leaders[len(stored)]
-        leader = own.most_alike(stored, cosine)
+        least = near_duplicate_from(len(stored)) if threshold is None else threshold
+        leader = own.most_alike(stored, unrelated + least * (1 - unrelated))
         if leader is None:
             own.add(place, stored)
             alike[place] = []
         else:
             alike[leader].append(hit)
     return [replace(hits[place], alike=(*hits[place].alike, *members)) for place, members in alike.items()]
+
+
+def near_duplicate_from(regions: int) -> float:
+    """The likeness from which pictures are taken for near-duplicates when so many regions of each are compared.
+
+    0.7 for the 30 regions of pyramid:3 and more, up to 0.95 for whole images alone, where mirrored ones count as well.
+    """
+    return next((least for most, least in _OF_FEW_REGIONS if regions <= most), NEAR_DUPLICATE)
+
+
+def in_place(vectors: Stored, levels: npt.NDArray[np.integer]) -> Stored:
+    """Those of a picture's regions that other pictures have in the same place: (regions, dimension) to (some, ...).
+
+    The regions of a grid, whose `levels` (regions,) are 0 and more; for boxes and proposals, which lie elsewhere in
+    each picture, the first region, which is the whole image.
+    """
+    placed = levels >= 0
+    return vectors[placed] if placed.any() else vectors[:1]
 
 
 def unrelated_likeness(sample: Iterable[Stored]) -> float:
