@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tests.rerank.geometric.scenes import stand, textured, turned
 
 from patchwise.rerank.geometric import VERIFIED, Keypoints, Projection, Sift, correspondences, projections
+from rerank.geometric.scenes import stand, textured, turned
 
 SIFT = Sift()
 SCENE = textured(100, (900, 600))

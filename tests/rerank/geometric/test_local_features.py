@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from tests.rerank.geometric.scenes import textured
 
 from patchwise.errors import MissingExtra
 from patchwise.rerank.geometric.local_features import Sift, working_size
+from rerank.geometric.scenes import textured
 
 
 @pytest.mark.parametrize(

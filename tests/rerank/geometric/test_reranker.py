@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
-from tests.rerank.geometric.scenes import stand, textured, turned
 
 from patchwise.errors import ImageUnreadable
 from patchwise.images import Picture
@@ -16,6 +15,7 @@ from patchwise.rerank import Question
 from patchwise.rerank.base import Arrays
 from patchwise.rerank.geometric import Geometric, raised
 from patchwise.search import Hit, RegionScore
+from rerank.geometric.scenes import stand, textured, turned
 
 SIZE = (800, 600)
 POSTER = textured(1)
