@@ -118,9 +118,11 @@ def test_what_of_the_gallery_it_may_use(gallery: Gallery, pictures: Path, backwa
     snapshot = gallery.snapshot()
     index = snapshot.index_of_path(first.path)
     assert index is not None
-    np.testing.assert_array_equal(setting.vectors(first), snapshot.vectors(index))
+    boxes, vectors = setting.stored(first)
+    np.testing.assert_array_equal(vectors, snapshot.vectors(index))
+    np.testing.assert_array_equal(boxes, snapshot.regions(index).boxes)
     with pytest.raises(ImageError, match="no longer in the gallery"):
-        setting.vectors(replace(first, path=str(pictures / "never.png")))
+        setting.stored(replace(first, path=str(pictures / "never.png")))
     Path(first.path).unlink()
     with pytest.raises(ImageError):
         setting.read(first)
@@ -149,3 +151,42 @@ def test_no_second_look_is_no_work(gallery: Gallery, pictures: Path) -> None:
     assert gallery.encoder.encoded_regions == before + 1
     gallery.search(pictures / "02.png", rerank="refine:1")
     assert gallery.encoder.encoded_regions > before + 2
+
+
+def test_what_was_computed_of_a_picture_is_kept(gallery: Gallery, pictures: Path, backwards: list[Backwards]) -> None:
+    """While the file is the one that was indexed, and the picture in the gallery."""
+    first, *_ = gallery.search(pictures / "02.png", rerank="backwards:1")
+    remembered = backwards[-1].setting.remembered
+    computed = []
+
+    def mean(picture: Picture) -> dict[str, np.ndarray]:
+        computed.append(picture.size)
+        return {"mean": np.asarray(picture.pixels).mean(axis=(0, 1))}
+
+    once, again = remembered(first, "mean", mean), remembered(first, "mean", mean)
+    np.testing.assert_array_equal(once["mean"], again["mean"])
+    assert computed == [(32, 24)]
+    remembered(first, "another mean", mean)
+    assert len(computed) == 2
+    gallery.remove(first.path)
+    gallery.compact()
+    assert not [file for file in (gallery.path / "remembered").rglob("*") if file.is_file()]
+
+
+def test_a_query_that_is_gone_by_the_second_look_is_an_error_of_its_own(
+    gallery: Gallery, pictures: Path, backwards: list[Backwards], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looking(self: Backwards, question: Question, hits: Sequence[Hit]) -> list[Hit]:
+        if len(self.questions) == 0:
+            (pictures / "01.png").unlink(missing_ok=True)
+        self.questions.append(question)
+        assert question.picture is not None
+        return list(hits)
+
+    monkeypatch.setattr(Backwards, "rerank", looking)
+    asked = [(pictures / f"{number:02d}.png", None) for number in (0, 1, 2)]
+    answers = list(gallery.search_many(asked, k=2, rerank="backwards:2"))
+    assert [answer.error is None for answer in answers] == [True, False, True]
+    assert "01.png" in str(answers[1].error)
+    with pytest.raises(ImageError):
+        next(iter([gallery.search(pictures / "01.png", rerank="backwards:2")]))

@@ -42,7 +42,16 @@ from patchwise.indexing import (
 )
 from patchwise.regions import RegionStrategy, parse_regions
 from patchwise.search import Background, Searcher
-from patchwise.store import GalleryInfo, Snapshot, Store, VerifyReport, gallery_info
+from patchwise.store import (
+    Arrays,
+    GalleryInfo,
+    RememberedArrays,
+    Snapshot,
+    Store,
+    VerifyReport,
+    forget_dropped,
+    gallery_info,
+)
 
 __all__ = ["Gallery", "GalleryInfo", "QueryResult"]
 
@@ -64,6 +73,7 @@ class Gallery(GallerySearch):
         self._checked_encoder: Encoder | None = None
         self._lock = threading.RLock()
         self._searchers: Searchers | None = None
+        self._remembered = RememberedArrays(store.folder, store.catalogue)
 
     @classmethod
     def create(
@@ -278,6 +288,7 @@ class Gallery(GallerySearch):
         with self._store.writer() as writer:
             dropped = writer.compact()
             keep_up(self._store)
+            forget_dropped(self._store.folder, self._store.catalogue)
             return dropped
 
     def compress(
@@ -335,6 +346,13 @@ class Gallery(GallerySearch):
     def background(self) -> Background:
         with self._lock:
             return self._current_searchers().background
+
+    def unrelated_likeness(self) -> float:
+        with self._lock:
+            return self._current_searchers().unrelated_likeness
+
+    def remembered(self, path: str, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        return self._remembered(path, name, compute)
 
     def snapshot(self) -> Snapshot:
         with self._lock:

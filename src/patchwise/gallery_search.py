@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -12,17 +12,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from patchwise.answering import Answering, Wanted
 from patchwise.boxes import Box
 from patchwise.compression import DEFAULT_RECALL
 from patchwise.encoders import Encoder
-from patchwise.errors import PatchwiseError, UsageError
+from patchwise.errors import ImageUnreadable, PatchwiseError, UsageError
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing import EncodedQuery, Query, QueryPart, QuerySource, encode_queries, encode_query
 from patchwise.indexing.parts import batch_parts, query_label, query_parts
-from patchwise.rerank import renumbered
-from patchwise.search import Background, Explanation, Hit, Searcher, explain, rank
-from patchwise.second_look import SecondLook
-from patchwise.store import Snapshot
+from patchwise.search import Background, Explanation, Hit, Searcher, explain, in_place, rank
+from patchwise.store import Arrays, Snapshot
 
 __all__ = ["GallerySearch", "QueryResult"]
 
@@ -78,6 +77,45 @@ class GallerySearch(ABC):
     def snapshot(self) -> Snapshot:
         """The live pictures as of now."""
 
+    @abstractmethod
+    def unrelated_likeness(self) -> float:
+        """The mean cosine of unrelated pictures, region by region, as of now."""
+
+    @abstractmethod
+    def remembered(self, path: str, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """Arrays of the picture that a path holds, kept under their name or else computed.
+
+        Raises:
+            ImageUnreadable: the file is gone.
+        """
+
+    def stored(self, hit: Hit) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+        """All regions of a hit's picture: (regions, 4) xyxy in pixels, and their vectors (regions, dimension).
+
+        Raises:
+            ImageUnreadable: it left the gallery since.
+        """
+        snapshot, index = self._place(hit)
+        return snapshot.regions(index).boxes, snapshot.vectors(index)
+
+    def vectors(self, hit: Hit) -> npt.NDArray[np.float16]:
+        """The vectors alone; raises the same."""
+        snapshot, index = self._place(hit)
+        return snapshot.vectors(index)
+
+    def vectors_in_place(self, hit: Hit) -> npt.NDArray[np.float16]:
+        """Those of regions that other pictures have in the same place; raises the same."""
+        snapshot, index = self._place(hit)
+        found: npt.NDArray[np.float16] = in_place(snapshot.vectors(index), snapshot.regions(index).table["level"])
+        return found
+
+    def _place(self, hit: Hit) -> tuple[Snapshot, int]:
+        snapshot = self.snapshot()
+        index = snapshot.index_of_path(hit.path)
+        if index is None:
+            raise ImageUnreadable(hit.path, "it is no longer in the gallery")
+        return snapshot, index
+
     def search(
         self,
         query: Query | None = None,
@@ -91,6 +129,9 @@ class GallerySearch(ABC):
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
         rerank: str = "",
+        expand: str = "",
+        fuse: str = "",
+        collapse: bool = False,
         fetch: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> list[Hit]:
@@ -103,24 +144,32 @@ class GallerySearch(ABC):
             box: search for this part of the one picture only: x0, y0, x1, y1 in pixels of the upright picture.
             k: how many hits at most.
             offset: leave out this many of the best.
-            min_score: leave out hits below this cosine.
+            min_score: leave out hits below this score, as it is after second looks.
             under: find only files that are one of these, or lie in one of these folders.
             recall: the share of the true best images to be found where the gallery is compressed; scores, boxes and
                 order of what is found are always exact.
             exact: look at every vector, as a recall of 1 does.
             rerank: second looks at the first hits, one after the other, such as "refine:20"; their names are the keys
                 of `patchwise.rerank.RERANKERS`, the number is how many hits are looked at.
+            expand: ask again with the hits that match (`Hit.matches`) beside the query: "average", or "alpha:3" by a
+                power of their scores. Without such hits nothing changes.
+            fuse: where the query has several parts, ask for each by itself and put the answers together: a key of
+                `patchwise.search.FUSIONS`. Otherwise one region shall fit all of them at once.
+            collapse: one hit for near-duplicates, which are in its `alike`.
 
         Raises:
             ImageError, BoxError, UsageError: the query cannot be used.
             EncoderError: a text, and the gallery's encoder reads none.
             MissingExtra: a package that a second look needs is not installed.
         """
-        look = SecondLook(self, rerank, fetch=fetch, max_pixels=max_pixels)
+        wanted = Wanted(k, offset, min_score, under, 1.0 if exact else recall, rerank, expand, fuse, collapse)
+        answering = Answering(self, wanted, fetch=fetch, max_pixels=max_pixels)
         parts = query_parts(query, text=text, box=box)
         asked = encode_query(self.encoder, parts, fetch=fetch, max_pixels=max_pixels)
-        limits = _Limits(k, offset, min_score, under, 1.0 if exact else recall)
-        return next(self._answers([asked], limits, look))
+        answer = next(answering.answers([asked]))
+        if isinstance(answer, PatchwiseError):
+            raise answer
+        return answer
 
     def search_many(
         self,
@@ -133,6 +182,9 @@ class GallerySearch(ABC):
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
         rerank: str = "",
+        expand: str = "",
+        fuse: str = "",
+        collapse: bool = False,
         fetch: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Iterator[QueryResult]:
@@ -140,18 +192,19 @@ class GallerySearch(ABC):
 
         A query is a picture with its box or None, as a pair; or a `QueryPart`; or several of them.
         """
-        look = SecondLook(self, rerank, fetch=fetch, max_pixels=max_pixels)
-        limits = _Limits(k, offset, min_score, under, 1.0 if exact else recall)
+        wanted = Wanted(k, offset, min_score, under, 1.0 if exact else recall, rerank, expand, fuse, collapse)
+        answering = Answering(self, wanted, fetch=fetch, max_pixels=max_pixels)
         remaining = map(batch_parts, queries)
         while group := list(islice(remaining, _QUERIES_AT_ONCE)):
             encoded = encode_queries(self.encoder, group, fetch=fetch, max_pixels=max_pixels)
             usable = [asked for asked in encoded if isinstance(asked, EncodedQuery)]
-            answers = self._answers(usable, limits, look)
+            answers = answering.answers(usable)
             for parts, asked in zip(group, encoded, strict=True):
-                if isinstance(asked, EncodedQuery):
-                    yield QueryResult.of(parts, next(answers))
+                answer = next(answers) if isinstance(asked, EncodedQuery) else asked
+                if isinstance(answer, PatchwiseError):
+                    yield QueryResult.of(parts, error=str(answer))
                 else:
-                    yield QueryResult.of(parts, error=str(asked))
+                    yield QueryResult.of(parts, answer)
 
     def query_vectors(
         self,
@@ -177,7 +230,7 @@ class GallerySearch(ABC):
         exact: bool = False,
     ) -> Iterator[list[Hit]]:
         """Search with query vectors of this gallery's encoder: (Q, dimension) float32, unit length."""
-        return self._ranked(vectors, None, _Limits(k, offset, min_score, under, 1.0 if exact else recall))
+        return self.ranked(vectors, None, Wanted(k, offset, min_score, under, 1.0 if exact else recall))
 
     def explain(
         self,
@@ -216,27 +269,15 @@ class GallerySearch(ABC):
         whole = explain(snapshot, path, index, vector)
         return replace(whole, parts=tuple(explain(snapshot, path, index, part) for part in parts))
 
-    def _answers(self, asked: Sequence[EncodedQuery], limits: _Limits, look: SecondLook) -> Iterator[list[Hit]]:
-        vectors = [query.vector for query in asked]
-        stacked = np.stack(vectors) if vectors else np.empty((0, self.encoder.dimension), dtype=np.float32)
-        parts = [query.part_vectors if len(query.parts) > 1 else None for query in asked]
-        if not look.depth:
-            yield from self._ranked(stacked, parts, limits)
-            return
-        deeper = replace(limits, k=max(limits.k + limits.offset, look.depth), offset=0, min_score=None)
-        for query, hits in zip(asked, self._ranked(stacked, parts, deeper), strict=True):
-            yield limits.of(look.at(query, hits))
-
-    def _ranked(
+    def ranked(
         self,
         vectors: npt.NDArray[np.float32],
         parts: Sequence[npt.NDArray[np.float32] | None] | None,
-        limits: _Limits,
+        wanted: Wanted,
     ) -> Iterator[list[Hit]]:
-        if limits.k < 1 or limits.offset < 0:
-            raise UsageError(f"k must be at least 1 and offset at least 0, not {limits.k} and {limits.offset}")
-        snapshot, searcher = self.current(limits.recall)
-        folders = [os.path.abspath(path) for path in limits.under]
+        """Hits of the first look alone, for (Q, dimension) unit vectors and those of their parts, if any."""
+        snapshot, searcher = self.current(wanted.recall)
+        folders = [os.path.abspath(path) for path in wanted.under]
         for folder in folders:
             if not snapshot.pictures_under([folder]).any():
                 raise UsageError(f"{folder}: the gallery {self.path} holds no image from there")
@@ -244,29 +285,13 @@ class GallerySearch(ABC):
             snapshot,
             searcher,
             vectors,
-            k=limits.k,
-            offset=limits.offset,
-            min_score=limits.min_score,
+            k=wanted.k,
+            offset=wanted.offset,
+            min_score=wanted.min_score,
             parts=parts,
             under=folders or None,
             background=self.background(),
         )
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """Which hits are wanted; see `GallerySearch.search`."""
-
-    k: int
-    offset: int
-    min_score: float | None
-    under: Sequence[str | os.PathLike[str]]
-    recall: float
-
-    def of(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Those of hits, best first, that are wanted."""
-        kept = [hit for hit in hits if self.min_score is None or hit.score >= self.min_score]
-        return renumbered(kept[self.offset : self.offset + self.k], self.offset + 1)
 
 
 def _as_box(box: Sequence[float] | None) -> Box | None:

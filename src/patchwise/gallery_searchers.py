@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from patchwise.compression import CodesDamaged, codes_searcher, compress_again, keep_up
 from patchwise.encoders import Encoder
 from patchwise.errors import PatchwiseError, UsageError
-from patchwise.search import Background, CompressedSearcher, ExactSearcher, Searcher
+from patchwise.search import Background, CompressedSearcher, ExactSearcher, Searcher, in_place, unrelated_likeness
 from patchwise.store import Store, codes_version
 
 __all__ = ["Searchers"]
+
+_COMPARED = 200  # pictures whose likeness stands for that of all
 
 
 class Searchers:
@@ -24,6 +28,7 @@ class Searchers:
         self._compressed: CompressedSearcher | None = None
         self._looked_for_codes = False
         self._background: Background | None = None
+        self._unrelated: float | None = None
 
     def up_to_date(self) -> bool:
         """Whether the gallery and its codes are still those that these look at."""
@@ -38,6 +43,16 @@ class Searchers:
         if self._background is None:
             self._background = Background(self.snapshot)
         return self._background
+
+    @property
+    def unrelated_likeness(self) -> float:
+        """The mean cosine of unrelated pictures, region by region."""
+        if self._unrelated is None:
+            drawn = np.random.default_rng(0).permutation(len(self.snapshot))[:_COMPARED].tolist()
+            self._unrelated = unrelated_likeness(
+                in_place(self.snapshot.vectors(index), self.snapshot.regions(index).table["level"]) for index in drawn
+            )
+        return self._unrelated
 
     def of(self, recall: float) -> Searcher:
         """A searcher that finds this share of the true best images: by codes where there are any, and exact at 1.

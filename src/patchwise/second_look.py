@@ -7,12 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from patchwise.boxes import query_box
-from patchwise.errors import ImageUnreadable
 from patchwise.images import Picture, read_picture
 from patchwise.indexing import EncodedQuery, QueryPart, open_query
 from patchwise.rerank import Question, Setting, chain, parse_rerankers, rerankers
@@ -55,7 +52,7 @@ class SecondLook:
         return chain(self._rerankers, question, hits)
 
     def _setting(self) -> Setting:
-        return Setting(self._gallery.encoder, self._read, self._vectors, self._remembered)
+        return Setting(self._gallery.encoder, self._read, self._gallery.stored, self._remembered)
 
     def _opener(self, parts: Sequence[QueryPart]) -> Callable[[], Image.Image] | None:
         if len(parts) != 1 or parts[0].picture is None:
@@ -74,13 +71,5 @@ class SecondLook:
     def _read(self, hit: Hit) -> Picture:
         return read_picture(Path(hit.path), max_pixels=self._max_pixels)
 
-    def _vectors(self, hit: Hit) -> npt.NDArray[np.float16]:
-        snapshot = self._gallery.snapshot()
-        index = snapshot.index_of_path(hit.path)
-        if index is None:
-            raise ImageUnreadable(hit.path, "it is no longer in the gallery")
-        return snapshot.vectors(index)
-
     def _remembered(self, hit: Hit, name: str, compute: Callable[[Picture], Arrays]) -> Arrays:
-        del name  # nothing is kept yet
-        return compute(self._read(hit))
+        return self._gallery.remembered(hit.path, name, lambda: compute(self._read(hit)))

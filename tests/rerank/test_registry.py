@@ -57,7 +57,7 @@ def test_what_is_written_is_read(asked: list[Asked]) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("refin", r"rerank 'refin': expected refine:HITS, ames:HITS:FOLDER,.* did you mean refine\?"),
+        ("refin", r"rerank 'refin': expected refine:HITS, .*ames:HITS:FOLDER,.* did you mean refine\?"),
         ("zzz:20", "rerank 'zzz:20': expected refine:HITS.*between them$"),
         ("refine,,refine", "rerank '': expected refine:HITS"),
         ("refine,", "rerank '': expected refine:HITS"),

@@ -52,7 +52,8 @@ Rerank = Annotated[
     str,
     typer.Option(
         metavar="LOOK:HITS,...",
-        help="Look again at the first hits, one look after the other: refine:HITS searches for tighter boxes.",
+        help="Look again at the first hits, one look after the other: refine:HITS (tighter boxes), geometric:HITS "
+        "(outlines by local features), neighbours:HITS (hits support each other), ames:HITS:FOLDER (a network).",
         show_default=False,
     ),
 ]

@@ -73,6 +73,26 @@ def search(
         typer.Option(metavar="HITS", min=1, help="Look for tighter boxes in the first hits: --rerank refine:HITS."),
     ] = None,
     rerank: Rerank = "",
+    expand: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="Ask again with the hits that match beside the query: average, or alpha:A by a power of their scores.",
+            show_default=False,
+        ),
+    ] = "",
+    fuse: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="Ask for each of several pictures by itself, and put the answers together: by the mean or max of "
+            "scores, or by rank.",
+            show_default=False,
+        ),
+    ] = "",
+    collapse: Annotated[
+        bool, typer.Option("--collapse", help="Show near-duplicates as one hit, with how many are alike.")
+    ] = False,
     verdict: Annotated[
         bool, typer.Option("--verdict", help="Show what matches, and fold the rest: what may as well be chance.")
     ] = False,
@@ -112,7 +132,8 @@ def search(
     limits: dict[str, Any] = {"k": k, "offset": offset, "min_score": min_score, "under": under or (), "exact": exact}
     if recall is not None:
         limits["recall"] = recall
-    limits["rerank"] = ",".join(filter(None, ("" if refine is None else f"refine:{refine}", rerank)))
+    limits |= {"rerank": ",".join(filter(None, ("" if refine is None else f"refine:{refine}", rerank)))}
+    limits |= {"expand": expand, "fuse": fuse, "collapse": collapse}
     reading: dict[str, Any] = {"fetch": fetch, "max_pixels": max_pixels or DEFAULT_MAX_PIXELS}
     end = b"\0" if null else b"\n"
     with Gallery.open(gallery, device=device) as opened:

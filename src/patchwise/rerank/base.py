@@ -48,18 +48,19 @@ class Setting:
     Args:
         encoder: the gallery's.
         read: gives the picture of a hit. Raises ImageError where it is gone.
-        vectors: the stored vectors of a hit's picture, in region order: (regions, dimension) fp16.
+        stored: all regions of a hit's picture, (regions, 4) xyxy in pixels, and their vectors, (regions, dimension).
+            Raises ImageError where it left the gallery.
         remembered: what was once computed of a hit's picture under this name, or else computes and keeps it.
     """
 
     encoder: Encoder
     read: Callable[[Hit], Picture]
-    vectors: Callable[[Hit], npt.NDArray[np.float16]]
+    stored: Callable[[Hit], tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]]
     remembered: Remembered
 
 
 class Remembered(Protocol):
-    """Keeps what is dear to compute of a gallery's pictures."""
+    """Keeps what is dear to compute of a gallery's pictures, numbers of any type; safe to call from several threads."""
 
     def __call__(self, hit: Hit, name: str, compute: Callable[[Picture], Arrays]) -> Arrays:
         """Arrays of a hit's picture by their names.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from patchwise.errors import MissingExtra, UsageError
 from patchwise.rerank.base import Reranker, Setting
+from patchwise.rerank.neighbours import Neighbours
 from patchwise.rerank.refine import Refine
 
 __all__ = ["RERANKERS", "Asked", "Kind", "parse_rerankers", "rerankers"]
@@ -41,7 +42,17 @@ class Asked(NamedTuple):
 
 
 def _refine(setting: Setting, depth: int, _: str) -> Reranker:
-    return Refine(setting.encoder, setting.read, depth=depth)
+    return Refine(setting.encoder, setting.read, depth=depth, stored=setting.stored)
+
+
+def _geometric(setting: Setting, depth: int, _: str) -> Reranker:
+    from patchwise.rerank.geometric import Geometric
+
+    return Geometric(setting.remembered, depth=depth)
+
+
+def _neighbours(setting: Setting, depth: int, _: str) -> Reranker:
+    return Neighbours(lambda hit: setting.stored(hit)[1], depth=depth)
 
 
 def _ames(setting: Setting, depth: int, folder: str) -> Reranker:
@@ -55,6 +66,8 @@ def _ames(setting: Setting, depth: int, folder: str) -> Reranker:
 RERANKERS: Mapping[str, Kind] = MappingProxyType(
     {
         "refine": Kind("looks for a tighter box around and away from the region found", 20, _refine),
+        "geometric": Kind("finds the query's outline by local features that agree on it", 50, _geometric),
+        "neighbours": Kind("lets hits that resemble each other support each other", 200, _neighbours),
         "ames": Kind("matches local descriptors of query and hit by a transformer", 100, _ames, "FOLDER"),
     }
 )

@@ -2,13 +2,17 @@
 
 from patchwise.search.base import MATCH_BELOW, Candidates, Explanation, Geometry, Hit, RegionScore, Searcher
 from patchwise.search.code_index import CodeIndex
+from patchwise.search.collapse import collapsed, in_place, unrelated_likeness
 from patchwise.search.compressed import CompressedSearcher
 from patchwise.search.exact import ExactSearcher
+from patchwise.search.expansion import best_regions, expanded, expanding, merged
+from patchwise.search.fusion import FUSIONS, fused_search, hit_of
 from patchwise.search.margins import Margins
 from patchwise.search.ranking import explain, rank
 from patchwise.search.significance import Background
 
 __all__ = [
+    "FUSIONS",
     "MATCH_BELOW",
     "Background",
     "Candidates",
@@ -21,6 +25,15 @@ __all__ = [
     "Margins",
     "RegionScore",
     "Searcher",
+    "best_regions",
+    "collapsed",
+    "expanded",
+    "expanding",
     "explain",
+    "fused_search",
+    "hit_of",
+    "in_place",
+    "merged",
     "rank",
+    "unrelated_likeness",
 ]

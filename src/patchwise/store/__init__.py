@@ -4,18 +4,21 @@ from patchwise.store.catalogue import FileRow
 from patchwise.store.codes import Codes, CodesRecord, codes_version, drop_all, drop_unused, forget_codes
 from patchwise.store.info import GalleryInfo, gallery_info
 from patchwise.store.manifest import Manifest
+from patchwise.store.remembered import Arrays, RememberedArrays, forget_dropped
 from patchwise.store.snapshot import Snapshot
 from patchwise.store.store import Store
 from patchwise.store.verify import VerifyReport
 from patchwise.store.writer import Encoded, Writer
 
 __all__ = [
+    "Arrays",
     "Codes",
     "CodesRecord",
     "Encoded",
     "FileRow",
     "GalleryInfo",
     "Manifest",
+    "RememberedArrays",
     "Snapshot",
     "Store",
     "VerifyReport",
@@ -24,5 +27,6 @@ __all__ = [
     "drop_all",
     "drop_unused",
     "forget_codes",
+    "forget_dropped",
     "gallery_info",
 ]

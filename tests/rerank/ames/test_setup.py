@@ -41,6 +41,8 @@ from .parts import write_detector, write_folder, write_matcher  # noqa: E402
 SIZES = [(64, 48), (48, 64), (64, 64), (120, 40), (64, 48), (90, 70)]
 QUERY = make_picture(50, (60, 60))
 
+NOTHING_STORED = (np.empty((0, 4), "f4"), np.empty((0, 48), "f2"))
+
 
 @pytest.fixture(autouse=True)
 def nothing_is_loaded() -> None:
@@ -128,7 +130,7 @@ class Remembering:
     def __init__(self, gallery: Gallery) -> None:
         self.kept: dict[tuple[str, str], Any] = {}
         self.gone: set[str] = set()
-        self.setting = Setting(gallery.encoder, self.read, lambda _: np.empty((0, 48), "f2"), self.remembered)
+        self.setting = Setting(gallery.encoder, self.read, lambda _: NOTHING_STORED, self.remembered)
 
     def read(self, hit: Hit) -> Picture:
         if hit.path in self.gone:
@@ -202,7 +204,7 @@ def test_a_gallery_keeps_them_in_its_folder(
     setting = Setting(
         gallery.encoder,
         memory.read,
-        memory.setting.vectors,
+        memory.setting.stored,
         lambda hit, name, compute: kept(hit.path, name, lambda: compute(memory.read(hit))),
     )
     first = ames_in(setting, 100, str(folder)).rerank(asked(), hits)
@@ -240,7 +242,7 @@ def test_the_network_of_the_gallery_is_not_loaded_twice(
     loaded: list[str] = []
     monkeypatch.setattr("patchwise.rerank.ames.setup.load_encoder", lambda name, **_: loaded.append(name))
     memory = Remembering(gallery)
-    setting = Setting(own, memory.read, memory.setting.vectors, memory.remembered)
+    setting = Setting(own, memory.read, memory.setting.stored, memory.remembered)
     hits = gallery.search(QUERY)
     found = ames_in(setting, 100, str(folder)).rerank(asked(), hits)
     assert not loaded
@@ -286,6 +288,7 @@ def test_descriptors_of_a_file_give_the_same_scores(
         said["images"] = "test_gallery.txt"
     write_folder(tmp_path, **said)
     looked_at.clear()
+    shutil.rmtree(gallery.path / "remembered")
     read = gallery.search(QUERY, rerank=f"ames:100:{place}")
     assert sorted(looked_at) == sorted([(64, 64, 3), _shape(hits[0].size)])
     assert [hit.path for hit in read] == [hit.path for hit in computed]
@@ -365,7 +368,7 @@ def test_the_usual_network_is_taken_from_the_cache_of_the_hub(
     own = load_encoder("dinov2-b-reg", device="cpu")
     memory = Remembering(gallery)
     monkeypatch.setattr("patchwise.rerank.ames.setup.load_encoder", refused)
-    with_own = ames_in(Setting(own, memory.read, memory.setting.vectors, memory.remembered), 100, str(place))
+    with_own = ames_in(Setting(own, memory.read, memory.setting.stored, memory.remembered), 100, str(place))
     assert [hit.path for hit in with_own.rerank(asked(), hits)] == [path for path, _ in expected]
 
 

@@ -1,0 +1,166 @@
+"""From a query to its hits: first look, second looks, expansion, fusion, one row for near-duplicates, and a page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.errors import ImageError, PatchwiseError, UsageError
+from patchwise.indexing import EncodedQuery
+from patchwise.rerank import renumbered
+from patchwise.search import FUSIONS, Hit, best_regions, collapsed, expanded, expanding, fused_search, hit_of, merged
+from patchwise.search.expansion import parse_expansion
+from patchwise.search.ranking import explain
+from patchwise.second_look import SecondLook
+
+if TYPE_CHECKING:
+    from patchwise.gallery_search import GallerySearch
+
+__all__ = ["Answering", "Wanted"]
+
+_DEEPER = 2
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which hits are wanted, and how they are come by; see `GallerySearch.search`.
+
+    Raises:
+        UsageError: a number or a name that is none.
+    """
+
+    k: int
+    offset: int = 0
+    min_score: float | None = None
+    under: Sequence[str | os.PathLike[str]] = ()
+    recall: float = 1.0
+    rerank: str = ""
+    expand: str = ""
+    fuse: str = ""
+    collapse: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.offset < 0:
+            raise UsageError(f"k must be at least 1 and offset at least 0, not {self.k} and {self.offset}")
+        if self.expand:
+            parse_expansion(self.expand)
+        if self.fuse and self.fuse not in FUSIONS:
+            raise UsageError(f"fuse {self.fuse!r}: expected one of {', '.join(FUSIONS)}")
+
+    @property
+    def plain(self) -> bool:
+        """Whether the first look is all that is wanted."""
+        return not (self.expand or self.fuse or self.collapse)
+
+    def first(self, count: int) -> Wanted:
+        """The first so many hits of all."""
+        return replace(self, k=count, offset=0, min_score=None)
+
+    def page(self, hits: Sequence[Hit]) -> list[Hit]:
+        """Those of all hits, best first, that are wanted."""
+        kept = [hit for hit in hits if self.min_score is None or hit.score >= self.min_score]
+        return renumbered(kept[self.offset : self.offset + self.k], self.offset + 1)
+
+
+class Answering:
+    """Answers queries of a gallery, all in the same way.
+
+    Args:
+        gallery: what is searched.
+        wanted: which hits, and how.
+        fetch, max_pixels: how pictures are opened again for a second look.
+
+    Raises:
+        UsageError: no such re-ranker.
+        MissingExtra: a package that one needs is not installed.
+    """
+
+    def __init__(self, gallery: GallerySearch, wanted: Wanted, *, fetch: bool, max_pixels: int) -> None:
+        self._gallery, self._wanted = gallery, wanted
+        self._look = SecondLook(gallery, wanted.rerank, fetch=fetch, max_pixels=max_pixels)
+
+    def answers(self, asked: Sequence[EncodedQuery]) -> Iterator[list[Hit] | PatchwiseError]:
+        """The hits of each query, in order, or why it cannot be answered although it could be encoded."""
+        wanted = self._wanted
+        if wanted.plain and not self._look.depth:
+            yield from self._first_look(asked, wanted)
+        elif wanted.plain:  # the first look takes many queries at a time
+            deep = wanted.first(max(wanted.k + wanted.offset, self._look.depth))
+            for query, hits in zip(asked, self._first_look(asked, deep), strict=True):
+                yield self._page(partial(self._look.at, query, hits))
+        else:
+            for query in asked:
+                whole = self._collapsed if wanted.collapse else partial(self._hits, count=self._enough)
+                yield self._page(partial(whole, query))
+
+    def _page(self, found: Callable[[], Sequence[Hit]]) -> list[Hit] | PatchwiseError:
+        try:
+            return self._wanted.page(found())
+        except (ImageError, UsageError) as error:  # such as a picture that is gone when it is looked at again
+            return error
+
+    @property
+    def _enough(self) -> int:
+        return self._wanted.k + self._wanted.offset
+
+    def _collapsed(self, query: EncodedQuery) -> list[Hit]:
+        """One hit for each group of near-duplicates, as many as are wanted."""
+        unrelated = self._gallery.unrelated_likeness()
+        count = max(self._enough, self._look.depth)
+        while True:
+            hits = self._hits(query, count)
+            groups = collapsed(hits, self._gallery.vectors_in_place, unrelated=unrelated)
+            passing = [hit for hit in groups if self._wanted.min_score is None or hit.score >= self._wanted.min_score]
+            if len(passing) >= self._enough or len(hits) < count or len(passing) < len(groups):
+                return groups
+            count *= _DEEPER
+
+    def _hits(self, query: EncodedQuery, count: int) -> list[Hit]:
+        """The first `count` hits of one query, or a few more."""
+        if not self._wanted.fuse or len(query.parts) == 1:
+            return self._looked_at(query, count)
+        if any(part.weight <= 0 for part in query.parts):
+            raise UsageError("what is not wanted cannot be asked for by itself: --fuse goes without --not")
+        alone = [
+            EncodedQuery((part,), vector, vector[None])
+            for part, vector in zip(query.parts, query.part_vectors, strict=True)
+        ]
+
+        def scored(part: int, hit: Hit) -> Hit:
+            snapshot = self._gallery.snapshot()
+            index = snapshot.index_of_path(hit.path)
+            return hit if index is None else hit_of(explain(snapshot, hit.path, index, query.part_vectors[part]))
+
+        return fused_search(
+            lambda depth: [self._looked_at(one, depth) for one in alone], scored, self._wanted.fuse, count
+        )
+
+    def _looked_at(self, query: EncodedQuery, count: int) -> list[Hit]:
+        """Hits after the second looks, and after those at what the expanded query finds."""
+        deep = self._wanted.first(max(count, self._look.depth))
+        (hits,) = self._first_look([query], deep)
+        first = self._look.at(query, hits)
+        sure = expanding(first) if self._wanted.expand else []
+        if not sure:
+            return first
+        try:
+            vectors, scores = best_regions(query.vector, sure, self._gallery.vectors)
+        except ImageError:  # removed meanwhile
+            return first
+        wider = replace(query, vector=expanded(query.vector, vectors, scores, self._wanted.expand))
+        (hits,) = self._first_look([wider], deep)
+        return renumbered(merged(first, self._look.at(wider, hits)))
+
+    def _first_look(self, asked: Sequence[EncodedQuery], wanted: Wanted) -> Iterator[list[Hit]]:
+        vectors = [query.vector for query in asked]
+        stacked: npt.NDArray[np.float32] = (
+            np.stack(vectors) if vectors else np.empty((0, self._gallery.encoder.dimension), dtype=np.float32)
+        )
+        parts = [query.part_vectors if len(query.parts) > 1 else None for query in asked]
+        return self._gallery.ranked(stacked, parts, wanted)
