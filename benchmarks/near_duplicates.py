@@ -34,7 +34,7 @@ Array = npt.NDArray[np.float32]
 Encode = Callable[[Image.Image], Array]
 
 THRESHOLDS = (0.6, 0.65, NEAR_DUPLICATE, 0.75, 0.8)
-LOGO_PHOTOGRAPHS = 6  # of each logo
+LOGO_PHOTOGRAPHS = 4  # of each logo
 SAMPLE = 64
 
 
@@ -164,7 +164,7 @@ def rows_of(stored: list[Array], copies: Mapping[str, list[Array]], unrelated: f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with logos/, subjects/, distractors/")
-    parser.add_argument("--photographs", type=int, default=20, help="how many are stored again")
+    parser.add_argument("--photographs", type=int, default=12, help="how many are stored again")
     options = parser.parse_args()
     files = photographs(options.data / "distractors")
     originals = [files[at] for at in np.random.default_rng(SEED).permutation(len(files))[: options.photographs]]

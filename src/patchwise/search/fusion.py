@@ -77,7 +77,8 @@ def fused_search(
     """The first `k` fused hits of all there are: answers are fetched deeper until none that was not seen can be better.
 
     A picture that is in no answer scores no more than the last of each (the bound of Fagin, Lotem and Naor's threshold
-    algorithm, 2001). By ranks, what lies below the first answers counts as nothing.
+    algorithm, 2001), as long as answers are in the order of their scores: where second looks put some hits before
+    better scores, the bound is a good guess. By ranks, what lies below the first answers counts as nothing.
 
     Args:
         search: the answers for all pictures of the query, so many hits each, or fewer where there are no more.
