@@ -51,6 +51,17 @@ def test_looking_closer_narrows_it_down() -> None:
     assert after.score == pytest.approx(expected_fit(true, belief.regions).max(), abs=0.1)
 
 
+def test_the_aspect_of_the_query_counts_where_scores_leave_it_open() -> None:
+    true = np.array([[0.3, 0.3, 0.7, 0.7]])
+    scores = expected_fit(true, GRID)[0]
+    aspects = []
+    for aspect in (0.5, 1.0, 2.0):
+        x0, y0, x1, y1 = Belief(GRID, scores, aspect=aspect).place().box
+        aspects.append((x1 - x0) / (y1 - y0))
+    assert aspects[0] < 0.85 and aspects[1] == pytest.approx(1, abs=0.05) and aspects[2] > 1 / 0.85
+    assert aspects[0] * aspects[2] == pytest.approx(1, abs=0.05)
+
+
 def test_scores_that_say_nothing_leave_the_image() -> None:
     for regions in (GRID, GRID[:1]):
         place = Belief(regions, np.full(len(regions), 0.3)).place()

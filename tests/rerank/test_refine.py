@@ -99,6 +99,35 @@ def test_two_objects_give_two_boxes_and_one_gives_one() -> None:
         assert found.instances == ()
 
 
+def test_the_shape_of_what_is_asked_for_helps_to_place_it() -> None:
+    """In pixels: the image is 4 by 3, and its regions as well."""
+    where, without, told = (150.0, 20.0, 210.0, 280.0), [], []
+    for seed in range(8):
+        for opened, found in ((None, without), (lambda: Image.new("RGB", (60, 260)), told)):
+            finder = Finder(where, noise=0.06)
+            finder._generator = np.random.default_rng(seed)
+            (hit,) = look(finder).rerank(replace(QUERY, opened=opened), [first_look(where)])
+            found.append(box_iou(hit.box, where))
+    assert np.mean(told) > np.mean(without) + 0.02
+
+
+def test_the_score_is_less_of_chance_than_the_best() -> None:
+    where, noise = OBJECTS[2], 0.1
+    scores, best = [], []
+    for seed in range(20):
+        finder = Finder(where, noise=noise)
+        finder._generator = np.random.default_rng(seed)
+        pursuit = refining._Pursuit(first_look(where), grid().astype(float), finder.vectors(grid())[:, 0].astype(float))
+        for step in refining._ROUNDS:
+            boxes = pursuit.proposals(step, 1)
+            pursuit.add(boxes, finder.vectors(boxes)[:, 0].astype(float))
+        true = Finder(where).vectors(pursuit._boxes * np.array([*SIZE, *SIZE]))[:, 0].max()
+        scores.append(pursuit.score - true)
+        best.append(pursuit._scores.max() - true)
+    assert np.mean(best) > 0.04 and abs(np.mean(scores)) < np.mean(best) / 2
+    assert np.std(scores) < np.std(best)
+
+
 def test_places_that_touch_are_one() -> None:
     boxes = [(0, 0, 10, 10), (1, 1, 9, 9), (20, 0, 30, 10), (28, 0, 38, 10), (24, 0, 34, 10)]
     regions = [RegionScore(tuple(map(float, box)), -1, (-1, -1), 0.5) for box in boxes]

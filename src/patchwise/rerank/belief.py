@@ -22,6 +22,8 @@ _SHOWN, _FILLED = 0.35, 0.5
 # The grid alone deserves less trust than regions at the right place.
 _TRUST_AT_FIRST, _TRUST = 20.0, 40.0
 
+_LIKE_THE_QUERY = 0.3  # of the logarithm of the aspect: further away from the query's, a box counts for less and less
+
 _SIDES = (0.1, 0.141, 0.2, 0.283, 0.4, 0.566, 0.8, 1.0)  # of the first boxes, in sides of the image
 _STEP = 1 / 3  # between two of them, in their sides
 _UNEVENNESS = 2.1  # of their sides at most
@@ -57,9 +59,13 @@ class Belief:
         regions: looked at so far, at least one.
         scores: (regions,) of them.
         apart: boxes of other objects: regions that show enough of one tell nothing of this, and it is none of them.
+        aspect: width by height of the object, in units of the image's sides, as far as the query tells.
     """
 
-    def __init__(self, regions: Boxes, scores: Scores, apart: Boxes | None = None) -> None:
+    def __init__(
+        self, regions: Boxes, scores: Scores, *, apart: Boxes | None = None, aspect: float | None = None
+    ) -> None:
+        self._aspect = aspect
         self._apart = np.empty((0, 4)) if apart is None else np.asarray(apart, dtype=np.float64)
         own = ~touched(regions, self._apart)
         self.regions, self.scores = regions[own], scores[own]
@@ -116,13 +122,22 @@ class Belief:
         correlations = np.where(told, covariances / np.sqrt(np.maximum(variances * spread, tiny)), 0)
         self._slopes = np.where(told, covariances / np.maximum(variances, tiny), 0)
         self._grounds = (self.scores.mean() if len(self.scores) else 0.0) - self._slopes * means
-        merits = self._trust * correlations + np.log(area_xyxy(self._candidates))
+        merits = self._trust * correlations + self._prior()
         if len(merits) > _KEPT:
             best = np.argpartition(-merits, _KEPT)[:_KEPT]
             self._candidates, self._fits, merits = self._candidates[best], self._fits[best], merits[best]
             self._slopes, self._grounds = self._slopes[best], self._grounds[best]
         weights = np.exp(merits - merits.max())
         self._weights = weights / weights.sum()
+
+    def _prior(self) -> npt.NDArray[np.float64]:
+        """Logarithm of how much each box counts before anything is looked at."""
+        prior = np.log(area_xyxy(self._candidates))
+        if self._aspect is not None:
+            sides = self._candidates[:, 2:] - self._candidates[:, :2]
+            off = np.log(sides[:, 0] / sides[:, 1] / self._aspect) / _LIKE_THE_QUERY
+            prior -= np.log1p(off**2)
+        return prior
 
 
 def expected_fit(objects: Boxes, regions: Boxes) -> npt.NDArray[np.float64]:
@@ -131,9 +146,7 @@ def expected_fit(objects: Boxes, regions: Boxes) -> npt.NDArray[np.float64]:
     With r the share of the object that a region shows and p the share of the region that the object fills,
     r**0.35 * p**0.5; 0 where they do not meet.
     """
-    low = np.maximum(objects[:, None, :2], regions[None, :, :2])
-    high = np.minimum(objects[:, None, 2:], regions[None, :, 2:])
-    shared = np.maximum(high - low, 0).prod(axis=2)
+    shared = _shared(objects, regions)
     scale = area_xyxy(objects)[:, None] ** _SHOWN * area_xyxy(regions) ** _FILLED
     fit: npt.NDArray[np.float64] = shared ** (_SHOWN + _FILLED) / np.maximum(scale, np.finfo(np.float64).tiny)
     return fit
@@ -143,12 +156,21 @@ def touched(boxes: Boxes, others: Boxes) -> npt.NDArray[np.bool_]:
     """Which boxes share a good part of themselves, or of one of the others, with it: (N,)."""
     if not len(others):
         return np.zeros(len(boxes), dtype=bool)
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.maximum(high - low, 0).prod(axis=2)
+    shared = _shared(boxes, others)
     smaller = np.minimum(area_xyxy(boxes)[:, None], area_xyxy(others))
-    found: npt.NDArray[np.bool_] = (shared > 0.25 * smaller).any(axis=1)
+    found: npt.NDArray[np.bool_] = np.any(shared > 0.25 * smaller, axis=1)
     return found
+
+
+def _shared(a: Boxes, b: Boxes) -> npt.NDArray[np.float64]:
+    """Area of the intersection of every pair: (N, M)."""
+    sides = []
+    for low, high in ((0, 2), (1, 3)):
+        side = np.minimum(a[:, high, None], b[:, high])
+        side -= np.maximum(a[:, low, None], b[:, low])
+        sides.append(np.maximum(side, 0, out=side))
+    area: npt.NDArray[np.float64] = sides[0] * sides[1]
+    return area
 
 
 def jittered(boxes: Boxes, shift: float, zoom: float, draw: np.random.Generator) -> Boxes:

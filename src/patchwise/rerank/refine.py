@@ -63,10 +63,10 @@ class Refine:
 
     A single score is a poor judge of a box: among boxes looked at, the one with the highest score is a chance winner.
     The box is therefore concluded from the scores of all regions (see `Belief`); regions are looked at where it may be,
-    in rounds that go on with the better part of the hits only. A hit then has that box, and the score that its best
-    region should have by what all of them say: a cosine with less chance in it, by which hits are ordered. Of the hits
-    that go all the way, further places that fit about as well and lie apart become `instances`. The first of a hit's
-    `regions` is the box with its own cosine.
+    in rounds that go on with the better part of the hits only. A hit then has that box, which is also the first of its
+    `regions`, with its own cosine. Its score is the mean of the highest cosine of all regions that were looked at and
+    what this should be by what all of them say: less a matter of chance, and what hits are ordered by. Of the hits that
+    go all the way, further places that fit about as well and lie apart become `instances`.
 
     Args:
         encoder: the gallery's.
@@ -93,7 +93,8 @@ class Refine:
     def rerank(self, question: Question, hits: Sequence[Hit]) -> list[Hit]:
         looked_at = hits[: self.depth]
         album = _Album(self._read)
-        pursuits = [_Pursuit(hit, *self._known(question, hit)) for hit in looked_at if hit.regions]
+        sought = question.picture.size if looked_at and question.picture is not None else None
+        pursuits = [_Pursuit(hit, *self._known(question, hit), sought) for hit in looked_at if hit.regions]
         for step in _ROUNDS:
             going = sorted((each for each in pursuits if not each.gone), key=lambda each: -each.score)
             going = going[: math.ceil(step.share * len(looked_at))]
@@ -178,19 +179,20 @@ class _Album:
 class _Pursuit:
     """One hit: regions of its picture that were looked at, and what is believed because of them."""
 
-    def __init__(self, hit: Hit, boxes: Boxes, scores: Scores) -> None:
+    def __init__(self, hit: Hit, boxes: Boxes, scores: Scores, sought: tuple[int, int] | None = None) -> None:
         self.hit, self.gone = hit, False
         self._sides = np.array([*hit.size, *hit.size], dtype=np.float64)
         self._boxes, self._scores = boxes / self._sides, scores
-        self._belief = Belief(self._boxes, self._scores)
+        self._aspect = None if sought is None else sought[0] / sought[1] * hit.size[1] / hit.size[0]
+        self._belief = self._believed()
         self._further: list[Belief] = []
         self._draw = np.random.default_rng(0)
         self._suspected = False
 
     @property
     def score(self) -> float:
-        """What the best region should score, chance apart."""
-        return self._belief.place().score
+        """Mean of the highest score found and of what it should be by all of them."""
+        return (float(self._scores.max()) + self._belief.place().score) / 2
 
     def proposals(self, step: _Round, times: int) -> Boxes:
         """Regions to look at, in pixels."""
@@ -223,13 +225,14 @@ class _Pursuit:
             rest = ~touched(self._boxes, taken)
             if not rest.any() or self._scores[rest].max() - ground < needed:
                 break
-            self._further.append(Belief(self._boxes, self._scores, apart=taken))
+            self._further.append(self._believed(taken))
             places.append(self._further[-1].place())
         if self._further:  # each is then judged without the regions that show another
             taken = np.array([place.box for place in places])
-            self._belief, *self._further = (
-                Belief(self._boxes, self._scores, apart=np.delete(taken, at, axis=0)) for at in range(len(taken))
-            )
+            self._belief, *self._further = (self._believed(np.delete(taken, at, axis=0)) for at in range(len(taken)))
+
+    def _believed(self, apart: Boxes | None = None) -> Belief:
+        return Belief(self._boxes, self._scores, apart=apart, aspect=self._aspect)
 
     def conclusions(self) -> Boxes:
         """The boxes concluded, in pixels: that of the hit, then those of further places."""
