@@ -13,6 +13,7 @@ from patchwise.errors import MissingExtra, UsageError
 from patchwise.rerank.base import Reranker, Setting
 from patchwise.rerank.neighbours import Neighbours
 from patchwise.rerank.refine import Refine
+from patchwise.rerank.zoom import Zoom
 
 __all__ = ["RERANKERS", "Asked", "Kind", "parse_rerankers", "rerankers"]
 
@@ -45,6 +46,10 @@ def _refine(setting: Setting, depth: int, _: str) -> Reranker:
     return Refine(setting.encoder, setting.read, depth=depth, stored=setting.stored)
 
 
+def _zoom(setting: Setting, depth: int, _: str) -> Reranker:
+    return Zoom(setting.encoder, setting.read, depth=depth)
+
+
 def _geometric(setting: Setting, depth: int, _: str) -> Reranker:
     from patchwise.rerank.geometric import Geometric
 
@@ -66,6 +71,7 @@ def _ames(setting: Setting, depth: int, folder: str) -> Reranker:
 RERANKERS: Mapping[str, Kind] = MappingProxyType(
     {
         "refine": Kind("looks for a tighter box around and away from the region found", 20, _refine),
+        "zoom": Kind("looks into the region found for an object much smaller than it", 100, _zoom),
         "geometric": Kind("finds the query's outline by local features that agree on it", 50, _geometric),
         "neighbours": Kind("lets hits that resemble each other support each other", 200, _neighbours),
         "ames": Kind("matches local descriptors of query and hit by a transformer", 100, _ames, "FOLDER"),
