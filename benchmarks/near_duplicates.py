@@ -176,15 +176,15 @@ def main() -> None:
             low, middle, high = np.quantile(likeness, [0, 0.5, 1]) if likeness else (np.nan,) * 3
             shares = [f"{100 * np.mean(np.array(likeness) >= least):.1f} %" for least in THRESHOLDS]
             rows.append((encoder, kind, len(likeness), f"{low:.2f}", f"{middle:.2f}", f"{high:.2f}", *shares))
-    report(
-        "near_duplicates",
-        "Pairs of a photograph and a copy, of photographs of one object, and of unrelated ones: how alike they are, "
-        f"from 0 as unrelated pictures to 1, and how many are one row from which likeness on "
-        f"({NEAR_DUPLICATE} by default).",
-        ("encoder", "pair", "pairs", "least", "median", "most", *(f"from {least:g}" for least in THRESHOLDS)),
-        rows,
-        **details,
-    )
+        report(  # after each encoder, since the last one may take minutes
+            "near_duplicates",
+            "Pairs of a photograph and a copy, of photographs of one object, and of unrelated ones: how alike they "
+            "are, from 0 as unrelated pictures to 1, and how many are one row from which likeness on "
+            f"({NEAR_DUPLICATE} by default).",
+            ("encoder", "pair", "pairs", "least", "median", "most", *(f"from {least:g}" for least in THRESHOLDS)),
+            rows,
+            **details,
+        )
 
 
 if __name__ == "__main__":
