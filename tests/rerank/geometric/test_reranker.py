@@ -57,7 +57,7 @@ def rerank(hits: list[Hit], picture: Image.Image | None = POSTER, depth: int = 5
 
 
 def test_a_verified_hit_rises_and_has_its_outline() -> None:
-    before = [hit("other", 0.9), hit("plain", 0.8), hit("shows", 0.3)]
+    before = [hit("other", 0.7), hit("plain", 0.6), hit("shows", 0.3)]
     found = rerank(before)
     assert [each.path for each in found] == ["shows", "other", "plain"]
     verified = found[0]
@@ -66,7 +66,7 @@ def test_a_verified_hit_rises_and_has_its_outline() -> None:
     assert verified.geometry.inliers > 20
     assert np.abs(np.array(verified.geometry.outline) - CORNERS).max() < 3
     assert verified.box == pytest.approx([*CORNERS.min(axis=0), *CORNERS.max(axis=0)], abs=3)
-    assert 0.9 < verified.score <= 1
+    assert 0.7 < verified.score <= 1
     assert verified.regions[0] == RegionScore(verified.box, -1, (-1, -1), verified.score)
     assert verified.regions[1] == before[2].regions[0]
     assert len(verified.regions) == len(before[2].regions)
