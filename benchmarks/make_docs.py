@@ -274,6 +274,19 @@ def filled(page: Path, generated: str) -> str:
     return re.sub(f"(?s){START}.*?{END}", lambda _: START + generated + END, text)
 
 
+def second_looks() -> str:
+    """The page on second looks, each marked place filled with the table of the benchmark it names."""
+    text = (ROOT / "docs" / "second-look.md").read_text(encoding="utf-8")
+
+    def measured(place: re.Match[str]) -> str:
+        found = load(place["name"])
+        lines = [place["start"], found["question"], "", *found["table"], "", circumstances(found, place["name"]), ""]
+        return "\n".join([*lines, END])
+
+    start = r"(?P<start><!-- generated: benchmarks/make_docs.py (?P<name>\w+) -->)"
+    return re.sub(f"(?s){start}.*?{END}", measured, text)
+
+
 def main() -> None:
     readme, dense, compression = ROOT / "README.md", ROOT / "docs" / "dense.md", ROOT / "docs" / "compression.md"
     wanted = {
@@ -282,6 +295,7 @@ def main() -> None:
         readme: filled(readme, summary()),
         dense: filled(dense, dense_encoding()),
         compression: filled(compression, compression_quality()),
+        ROOT / "docs" / "second-look.md": second_looks(),
     }
     for path, content in wanted.items():
         if "--check" in sys.argv:

@@ -40,8 +40,10 @@ def test_regions_find_what_whole_images_miss(demonstration: tuple[DemoResult, li
     by_strategy = {
         strategy: [found for found in result.objects if found.strategy == strategy] for strategy in run.STRATEGIES
     }
-    whole, regions = by_strategy.values()
-    assert len(whole) == len(regions) == 7
+    whole, regions, refined = by_strategy.values()
+    assert len(whole) == len(regions) == len(refined) == 7
+    assert sum(found.mean_iou for found in refined) > 1.2 * sum(found.mean_iou for found in regions)
+    assert sum(found.found for found in refined) >= sum(found.found for found in regions)
     assert sum(found.found for found in regions) >= 6 > sum(found.found for found in whole)
     assert sum(found.loc_score for found in regions) > 3 * sum(found.loc_score for found in whole)
     for found in result.objects:
@@ -107,9 +109,10 @@ def test_the_command(tmp_path: Path) -> None:
         "astronaut", "cat", "coffee", "flower", "motorcycle", "photographer", "rocket",
     ]  # fmt: skip
     assert lines[9].startswith("whole images") and " of 7, mAP " in lines[9]
-    assert lines[10].startswith("regions") and lines[11].startswith(f"look at {tmp_path}/out/report.html")
+    assert lines[10].startswith("regions") and lines[11].startswith("refined")
+    assert lines[12].startswith(f"look at {tmp_path}/out/report.html")
     found = json.loads(command(str(tmp_path / "out"), "--json"))
-    assert len(found["objects"]) == 14 and Path(found["report"]).exists() and Path(found["picture"]).exists()
+    assert len(found["objects"]) == 21 and Path(found["report"]).exists() and Path(found["picture"]).exists()
 
 
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ def demo(
     output: Annotated[Path, typer.Argument(help="Folder for scenes, galleries and report.")] = Path("demo-output"),
     as_json: AsJson = False,
 ) -> None:
-    """Hide photographs in cluttered scenes, then find them: whole images against regions.
+    """Hide photographs in cluttered scenes, then find them: whole images, regions, and regions looked at again.
 
     Needs the extra packages of patchwise[demo], which bring the photographs; nothing is downloaded.
     """
@@ -33,16 +33,14 @@ def demo(
         )
         return
     by_key = {(found.name, found.strategy): found for found in result.objects}
-    whole, regions = STRATEGIES
-    typer.echo(f"{'':14}{'found among the first hits':^30}{'IoU of the box':^18}")
-    typer.echo(f"{'object':14}{'whole images':>14}{'regions':>14}{'whole':>10}{'regions':>10}")
+    labels = dict(zip(STRATEGIES, ("whole images", "regions", "refined"), strict=True))
+    typer.echo(f"{'':14}{'found among the first hits':^42}{'IoU of the box':^30}")
+    typer.echo(f"{'object':14}" + 2 * "".join(f"{label:>14}" for label in labels.values()))
     for name in dict.fromkeys(found.name for found in result.objects):
-        a, b = by_key[name, whole], by_key[name, regions]
-        typer.echo(
-            f"{name:14}{f'{a.found} of {a.scenes}':>14}{f'{b.found} of {b.scenes}':>14}"
-            f"{a.mean_iou:>10.2f}{b.mean_iou:>10.2f}"
-        )
-    for label, strategy in (("whole images", whole), ("regions", regions)):
+        own = [by_key[name, strategy] for strategy in STRATEGIES]
+        counts = "".join(f"{f'{found.found} of {found.scenes}':>14}" for found in own)
+        typer.echo(f"{name:14}{counts}" + "".join(f"{found.mean_iou:>14.2f}" for found in own))
+    for strategy, label in labels.items():
         chosen = [found for found in result.objects if found.strategy == strategy]
         typer.echo(
             f"{label:14}found {sum(found.found for found in chosen)} of {sum(found.scenes for found in chosen)}, "

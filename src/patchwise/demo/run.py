@@ -1,9 +1,9 @@
-"""Index the scenes twice, as whole images and by regions, search both, and show the difference."""
+"""Index the scenes twice, as whole images and by regions, search both, look again, and show the difference."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,16 @@ from patchwise.search import Hit
 
 __all__ = ["DemoResult", "ObjectResult", "run_demo"]
 
-STRATEGIES = ("whole", "pyramid:3")
+GALLERIES = {"whole": "whole.pw", "pyramid:3": "patchify.pw"}
+REFINED = "pyramid:3 + refine:8"
+STRATEGIES = (*GALLERIES, REFINED)
 _SHEET_OBJECTS = 3
 _MARK = ".patchwise-demo"
 
 
 @dataclass(frozen=True)
 class ObjectResult:
-    """One object under one strategy: `found` of its `scenes` among as many hits; the rest over the full ranking."""
+    """One object under one of `STRATEGIES`: `found` of its `scenes` among as many hits, and full-ranking figures."""
 
     name: str
     strategy: str
@@ -61,7 +63,7 @@ def run_demo(output: Path, progress: Callable[[str], None] = lambda _: None) -> 
     objects = load_photographs()
     try:
         _claim(output)
-        for stale in ("scenes", "whole.pw", "patchify.pw"):
+        for stale in ("scenes", *GALLERIES.values()):
             shutil.rmtree(output / stale, ignore_errors=True)
         queries = _write_queries(output / "queries", objects)
         scenes = make_scenes(output / "scenes", objects)
@@ -71,21 +73,24 @@ def run_demo(output: Path, progress: Callable[[str], None] = lambda _: None) -> 
         f"composed {len(scenes)} scenes, {sum(scene.shows is not None for scene in scenes)} of them with an object"
     )
 
-    galleries = dict(zip(STRATEGIES, (output / "whole.pw", output / "patchify.pw"), strict=True))
+    galleries = {regions: output / name for regions, name in GALLERIES.items()}
     results: list[ObjectResult] = []
     rankings: dict[tuple[str, str], list[Hit]] = {}
     sections: list[ReportSection] = []
-    for strategy, place in galleries.items():
-        with Gallery.create(place, regions=strategy) as gallery:
+    for regions, place in galleries.items():
+        with Gallery.create(place, regions=regions) as gallery:
             indexed = gallery.add(output / "scenes")
-            progress(f"indexed with {strategy}: {indexed.encoded_regions:,} regions in {indexed.seconds:.1f} s")
+            progress(f"indexed with {regions}: {indexed.encoded_regions:,} regions in {indexed.seconds:.1f} s")
             for name, query in queries.items():
-                hits = gallery.search(query, k=len(scenes))
-                rankings[name, strategy] = hits
-                results.append(_judge(name, strategy, hits, scenes))
-                if strategy == STRATEGIES[-1]:
-                    whole = next(result for result in results if result.name == name)
-                    sections.append(_section(gallery, name, query, hits, scenes, results[-1], whole))
+                for strategy in STRATEGIES:
+                    strategy_regions, _, look = strategy.partition(" + ")
+                    if strategy_regions == regions:
+                        hits = gallery.search(query, k=len(scenes), rerank=look)
+                        rankings[name, strategy] = hits
+                        results.append(_judge(name, strategy, hits, scenes))
+                if regions != "whole":
+                    found = {result.strategy: result for result in results if result.name == name}
+                    sections.append(_section(gallery, name, query, rankings[name, REFINED], scenes, found))
     picture = output / "report.png"
     _sheet(objects, rankings, results, scenes).save(picture)
     footer = "Photographs: scikit-image and scikit-learn sample images; dashed white boxes: where the object truly is."
@@ -135,18 +140,19 @@ def _section(
     query: Path,
     hits: Sequence[Hit],
     scenes: Sequence[Scene],
-    regions: ObjectResult,
-    whole: ObjectResult,
+    found: Mapping[str, ObjectResult],
 ) -> ReportSection:
     truth = {str(scene.path.absolute()): scene.box for scene in scenes if scene.shows == name}
     shown = []
+    whole, regions, refined = (found[strategy] for strategy in STRATEGIES)
     for hit in hits[: regions.scenes + 2]:
         note = f"right image, IoU {_iou(hit, truth[hit.path]):.2f}" if hit.path in truth else "wrong image"
         picture = read_picture(Path(hit.path)).pixels
         shown.append(ReportHit(hit, gallery.explain(query, hit), picture, truth.get(hit.path), note))
     summary = (
         f"Hangs in {regions.scenes} scenes. Among the first {regions.scenes} hits, whole images find {whole.found}, "
-        f"regions find {regions.found}."
+        f"regions find {regions.found}, and after a second look {refined.found}: mean IoU of the boxes "
+        f"{whole.mean_iou:.2f}, {regions.mean_iou:.2f} and {refined.mean_iou:.2f}."
     )
     asked = read_picture(query)
     return ReportSection(name, [ReportPart(asked.pixels, asked.size)], shown, summary)
@@ -158,15 +164,15 @@ def _sheet(
     results: Sequence[ObjectResult],
     scenes: Sequence[Scene],
 ) -> Image.Image:
-    """One row per object: the query, then the first hits by whole images and by regions."""
+    """One row per object: the query, then the first hits by whole images, and by regions after a second look."""
     by_key = {(result.name, result.strategy): result for result in results}
-    gain = {name: by_key[name, STRATEGIES[1]].found - by_key[name, STRATEGIES[0]].found for name in objects.queries}
+    gain = {name: by_key[name, REFINED].found - by_key[name, "whole"].found for name in objects.queries}
     names = sorted(objects.queries, key=lambda name: -gain[name])[:_SHEET_OBJECTS]
     truth = {str(scene.path.absolute()): scene for scene in scenes}
     cells = []
     for name in names:
         cells.append((f"query: {name}", objects.queries[name]))
-        for strategy, count in zip(STRATEGIES, (2, 3), strict=True):
+        for strategy, count in (("whole", 2), (REFINED, 3)):
             for hit in rankings[name, strategy][:count]:
                 right = truth[hit.path].shows == name
                 label = "whole image" if strategy == "whole" else "regions"
