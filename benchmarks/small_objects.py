@@ -47,10 +47,13 @@ POSTERS = 8
 KINDS = ("flat", "logo", "subject")
 FINEST = 7  # of the stored pyramids
 STORED = (3, 4, 5, 7)
-ZOOMED = {False: (50,), True: (20, 50)}  # hits that are looked at again, by whether the query is shown small as well
+# Hits that are looked at again, in one look after the other, by whether the query is shown small as well.
+ZOOMED = {False: ((50,),), True: ((20,), (50,), (30, 15))}
 SMALL_SIDE = 0.35
 AROUND = (124, 116, 104)  # the mean of ImageNet
 WITHIN = 50
+HEADER = ["method", "R@1", *KINDS, "mAP", f"recall@{WITHIN}", "mean IoU"]
+HEADER += ["regions", "KiB / image", "calls / query", "s / query"]
 Floats = npt.NDArray[np.float32]
 
 
@@ -251,15 +254,14 @@ def stored(gallery: Gallery, benchmark: Benchmark, vectors: Floats, regions: int
     return rankings  # type: ignore[return-value]
 
 
-def zoomed(gallery: Gallery, benchmark: Benchmark, vectors: Floats, depth: int) -> list[list[tuple[str, Box]]]:
-    """Rankings after a second look at the first `depth` images of a gallery with three levels."""
+def zoomed(gallery: Gallery, vectors: Floats, answers: Sequence[Sequence[Hit]], depth: int) -> list[list[Hit]]:
+    """The same hits after a second look at the first `depth` of each query."""
     looker = Zoom(gallery.encoder, lambda hit: read_picture(Path(hit.path)), depth=depth)
+    return [looker.rerank(Question(vector), hits) for vector, hits in zip(vectors, answers, strict=True)]
 
-    def named(hits: Sequence[Hit]) -> list[tuple[str, Box]]:
-        return [(str(Path(hit.path).relative_to(benchmark.root)), hit.box) for hit in hits]
 
-    answers = gallery.search_vectors(vectors, k=len(benchmark.image_ids))
-    return [named(looker.rerank(Question(vector), hits)) for vector, hits in zip(vectors, answers, strict=True)]
+def named(benchmark: Benchmark, answers: Sequence[Sequence[Hit]]) -> list[list[tuple[str, Box]]]:
+    return [[(str(Path(hit.path).relative_to(benchmark.root)), hit.box) for hit in hits] for hits in answers]
 
 
 class Counted:
@@ -290,12 +292,15 @@ def main() -> None:
             galleries[level] = gallery
         per_region = galleries[FINEST].info().bytes_per_image / sum((n + 1) ** 2 for n in range(FINEST + 1))
 
-        def row(name: str, small: bool, level: int, depth: int = 0) -> None:
+        def row(name: str, small: bool, level: int, depths: Sequence[int] = ()) -> None:
             regions = sum((n + 1) ** 2 for n in range(level + 1))
             counted.calls, began = 0, time.perf_counter()
             vectors = query_vectors(counted, benchmark.queries, small)  # type: ignore[arg-type]
-            if depth:
-                found = figures(benchmark, zoomed(galleries[level], benchmark, vectors, depth))
+            if depths:
+                answers = list(galleries[level].search_vectors(vectors, k=len(benchmark.image_ids)))
+                for depth in depths:
+                    answers = zoomed(galleries[level], vectors, answers, depth)
+                found = figures(benchmark, named(benchmark, answers))
             else:
                 found = figures(benchmark, stored(galleries[FINEST], benchmark, vectors, regions))
             asked = len(benchmark.queries)
@@ -325,8 +330,8 @@ def main() -> None:
             extra = ", query shown small as well" if small else ""
             for level in STORED:
                 row(f"L{level}{extra}", small, level)
-            for depth in ZOOMED[small]:
-                row(f"L3{extra}, zoom:{depth}", small, 3, depth)
+            for depths in ZOOMED[small]:
+                row(f"L3{extra}, {','.join(f'zoom:{depth}' for depth in depths)}", small, 3, depths)
         for gallery in galleries.values():
             gallery.close()
     shares = [each["size_share"] for each in benchmark.attributes.values()]
@@ -334,18 +339,7 @@ def main() -> None:
         "small_objects",
         f"Objects of {100 * min(shares):.1f} to {100 * max(shares):.1f} % of the image: {len(benchmark.queries)} "
         f"queries, each against {len(benchmark.image_ids)} scenes of {SIZE[0]:,} x {SIZE[1]}; built-in encoder.",
-        [
-            "method",
-            "R@1",
-            *KINDS,
-            "mAP",
-            f"recall@{WITHIN}",
-            "mean IoU",
-            "regions",
-            "KiB / image",
-            "calls / query",
-            "s / query",
-        ],
+        HEADER,
         rows,
         methods=details,
         object_share={"least": min(shares), "median": float(np.median(shares)), "most": max(shares)},
