@@ -136,6 +136,8 @@ def test_what_is_not_wanted_is_not_asked_for_by_itself(gallery: Gallery, folder:
         gallery.search(parts, fuse="mean")
     (answer,) = gallery.search_many([parts], fuse="mean")
     assert "--fuse goes without --not" in str(answer.error)
+    with pytest.raises(UsageError, match="--fuse goes without --weights"):
+        gallery.search([parts[0], QueryPart(folder / "05.png", weight=2)], fuse="max")
 
 
 @pytest.mark.parametrize(

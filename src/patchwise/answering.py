@@ -116,8 +116,10 @@ class Answering:
         while True:
             hits = self._hits(query, count)
             groups = collapsed(hits, self._gallery.vectors_in_place, unrelated=unrelated)
-            passing = [hit for hit in groups if self._wanted.min_score is None or hit.score >= self._wanted.min_score]
-            if len(passing) >= self._enough or len(hits) < count or len(passing) < len(groups):
+            least = self._wanted.min_score
+            passing = [hit for hit in groups if least is None or hit.score >= least]
+            rest_is_worse = least is not None and hits[-1].score < least if hits else True
+            if len(passing) >= self._enough or len(hits) < count or rest_is_worse:
                 return groups
             count *= _DEEPER
 
@@ -127,6 +129,10 @@ class Answering:
             return self._looked_at(query, count)
         if any(part.weight <= 0 for part in query.parts):
             raise UsageError("what is not wanted cannot be asked for by itself: --fuse goes without --not")
+        if any(part.weight != query.parts[0].weight for part in query.parts):
+            raise UsageError(
+                "each part is asked for by itself, and none counts for more: --fuse goes without --weights"
+            )
         alone = [
             EncodedQuery((part,), vector, vector[None])
             for part, vector in zip(query.parts, query.part_vectors, strict=True)

@@ -50,7 +50,7 @@ class Hit:
     `score` is a cosine in [-1, 1], unless a re-ranker says otherwise; `size` the upright (width, height); `regions` its
     ten best, best first. `part_scores` are the cosines of the winning region with each part of a query that has
     several. `expected_false_matches` is how many images of those searched are expected to score as high by chance
-    at the first look, None in a gallery too small to tell.
+    at the first look (for an expanded query, at its own), None in a gallery too small to tell.
     A second look may add `instances`, further places of the object in the image, best first, and `geometry`;
     `alike` are near-duplicates of the image that were found as well, where these are collapsed.
     """
