@@ -130,9 +130,7 @@ class Answering:
         if any(part.weight <= 0 for part in query.parts):
             raise UsageError("what is not wanted cannot be asked for by itself: --fuse goes without --not")
         if any(part.weight != query.parts[0].weight for part in query.parts):
-            raise UsageError(
-                "each part is asked for by itself, and none counts for more: --fuse goes without --weights"
-            )
+            raise UsageError("each part is asked for by itself and counts the same: --fuse goes without --weights")
         alone = [
             EncodedQuery((part,), vector, vector[None])
             for part, vector in zip(query.parts, query.part_vectors, strict=True)
