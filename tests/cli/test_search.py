@@ -245,6 +245,7 @@ def test_nothing_matches(in_process: Cli, album: Path, tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text()
     assert "<summary>3 more that may be chance</summary>" in page
     assert "Nothing matched." in page
+    assert "<h1>patchwise: 0 matches among 3 hits</h1>" in page
     ran = in_process("search", "noise.png", "-g", album / "g", "--verdict", "--json", "--copy-to", "found")
     assert ran.code == 3
     assert json.loads(ran.out)["verdict"] == "no match"

@@ -17,6 +17,7 @@ from patchwise.indexing import Query, QueryPart, encode_query
 from patchwise.indexing.parts import query_parts
 from patchwise.indexing.query import open_query
 from patchwise.report.html import ReportHit, ReportPart, ReportSection, render_html
+from patchwise.report.text import split_by_verdict
 from patchwise.search import Hit
 
 if TYPE_CHECKING:
@@ -86,7 +87,10 @@ def write_search_page(
         gallery, query, box, hits, title=title, text=text, verdict=verdict, fetch=fetch, max_pixels=max_pixels
     )
     where = f"{gallery.path.absolute()}: {len(gallery):,} images, {gallery.info().regions_strategy}"
-    write_page(path, render_html(f"patchwise: {len(hits)} hits", [section], where))
+    found = f"{len(hits)} hits"
+    if verdict:
+        found = f"{len(split_by_verdict(hits)[0])} matches among {found}"
+    write_page(path, render_html(f"patchwise: {found}", [section], where))
 
 
 def write_page(path: str | os.PathLike[str], page: str) -> None:
