@@ -70,7 +70,7 @@ def _ames(setting: Setting, depth: int, folder: str) -> Reranker:
 
 RERANKERS: Mapping[str, Kind] = MappingProxyType(
     {
-        "refine": Kind("looks for a tighter box around and away from the region found", 20, _refine),
+        "refine": Kind("concludes a tighter box from the scores of all regions, and ranks by it", 20, _refine),
         "zoom": Kind("looks into the region found for an object much smaller than it", 100, _zoom),
         "geometric": Kind("finds the query's outline by local features that agree on it", 50, _geometric),
         "neighbours": Kind("lets hits that resemble each other support each other", 200, _neighbours),
