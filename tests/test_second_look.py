@@ -168,8 +168,10 @@ def test_what_was_computed_of_a_picture_is_kept(gallery: Gallery, pictures: Path
     assert computed == [(32, 24)]
     remembered(first, "another mean", mean)
     assert len(computed) == 2
+    size = gallery.info().bytes_per_image
+    remembered(first, "noise", lambda _: {"noise": np.random.default_rng(0).random(100_000)})
+    assert gallery.info().bytes_per_image == size
     gallery.remove(first.path)
-    gallery.compact()
     assert not [file for file in (gallery.path / "remembered").rglob("*") if file.is_file()]
 
 

@@ -45,11 +45,9 @@ from patchwise.search import Background, Searcher
 from patchwise.store import (
     Arrays,
     GalleryInfo,
-    RememberedArrays,
     Snapshot,
     Store,
     VerifyReport,
-    forget_dropped,
     gallery_info,
 )
 
@@ -73,7 +71,6 @@ class Gallery(GallerySearch):
         self._checked_encoder: Encoder | None = None
         self._lock = threading.RLock()
         self._searchers: Searchers | None = None
-        self._remembered = RememberedArrays(store.folder, store.catalogue)
 
     @classmethod
     def create(
@@ -288,7 +285,6 @@ class Gallery(GallerySearch):
         with self._store.writer() as writer:
             dropped = writer.compact()
             keep_up(self._store)
-            forget_dropped(self._store.folder, self._store.catalogue)
             return dropped
 
     def compress(
@@ -352,7 +348,7 @@ class Gallery(GallerySearch):
             return self._current_searchers().unrelated_likeness
 
     def remembered(self, path: str, name: str, compute: Callable[[], Arrays]) -> Arrays:
-        return self._remembered(path, name, compute)
+        return self._store.remembered(path, name, compute)
 
     def snapshot(self) -> Snapshot:
         with self._lock:

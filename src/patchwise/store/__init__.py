@@ -4,7 +4,7 @@ from patchwise.store.catalogue import FileRow
 from patchwise.store.codes import Codes, CodesRecord, codes_version, drop_all, drop_unused, forget_codes
 from patchwise.store.info import GalleryInfo, gallery_info
 from patchwise.store.manifest import Manifest
-from patchwise.store.remembered import Arrays, RememberedArrays, forget_dropped
+from patchwise.store.remembered import Arrays, RememberedArrays
 from patchwise.store.snapshot import Snapshot
 from patchwise.store.store import Store
 from patchwise.store.verify import VerifyReport
@@ -27,6 +27,5 @@ __all__ = [
     "drop_all",
     "drop_unused",
     "forget_codes",
-    "forget_dropped",
     "gallery_info",
 ]

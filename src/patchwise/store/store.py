@@ -26,6 +26,7 @@ from patchwise.store.codes import COMPRESSED, Codes, forget_codes, forget_uncomm
 from patchwise.store.conversion import Rows, keep_only_codes
 from patchwise.store.files import total_size, writing
 from patchwise.store.manifest import MANIFEST, Manifest
+from patchwise.store.remembered import REMEMBERED, RememberedArrays, forget_dropped
 from patchwise.store.shards import VECTORS, Shards
 from patchwise.store.snapshot import Snapshot
 from patchwise.store.verify import VerifyReport, verify
@@ -44,6 +45,7 @@ _OWN_NAMES = {
     CATALOGUE + "-journal",
     VECTORS,
     COMPRESSED,
+    REMEMBERED,
     _LOCK,
     _WRITER,
 }
@@ -88,6 +90,7 @@ class Store:
         self.manifest = Manifest.read(folder)
         self.catalogue = Catalogue(folder)
         self.shards = Shards(folder, self.manifest.dimension)
+        self.remembered = RememberedArrays(folder, self.catalogue)
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest) -> Store:
@@ -134,6 +137,7 @@ class Store:
             self.shards.check(committed, self.catalogue.codecs())
             forget_uncommitted(self.folder, committed)
             yield Writer(self.catalogue, self.shards)
+            forget_dropped(self.folder, self.catalogue)
             self.catalogue.tidy()
 
     def keep_only_codes(
@@ -187,8 +191,9 @@ class Store:
         return None
 
     def bytes_on_disk(self) -> int:
-        """Size of everything in the gallery's directory."""
-        return total_size(self.folder.rglob("*"))
+        """Size of everything in the gallery's directory but what second looks have kept of pictures."""
+        kept = self.folder / REMEMBERED
+        return total_size(path for path in self.folder.rglob("*") if kept not in path.parents)
 
     def snapshot(self) -> Snapshot:
         """The live pictures as of now.
