@@ -28,7 +28,7 @@ def ranked(query: np.ndarray, stored: dict[str, np.ndarray]) -> tuple[Question, 
     return Question(query), hits, lambda each: stored[each.path]
 
 
-def reference(query: np.ndarray, regions: np.ndarray, sure: list[int]) -> np.ndarray:
+def reference(query: np.ndarray, regions: np.ndarray, sure: list[int], hits: list[Hit]) -> np.ndarray:
     """One region after the other, by the words of the docstring: (hits, regions, dimension) to (hits,)."""
     asked = unit(query + sum(max(float(regions[h, 0] @ query), 0) * regions[h, 0] for h in sure))
     scores = []
@@ -43,7 +43,7 @@ def reference(query: np.ndarray, regions: np.ndarray, sure: list[int]) -> np.nda
             near = sorted(near, key=lambda pair: -pair[0])[:5]
             mixed = unit(region + sum(0.5 * max(cosine, 0) * vector for cosine, vector in near))
             best = max(best, float(mixed @ query + mixed @ asked) / 2)
-        scores.append(best)
+        scores.append((best + hits[h].score) / 2)
     return np.array(scores)
 
 
@@ -60,7 +60,7 @@ def test_scores_are_those_of_the_definition(seed: int) -> None:
     query, stored = many(seed)
     question, hits, vectors = ranked(query, stored)
     top = np.stack([stored[each.path][np.argsort(-(stored[each.path] @ query))[:3]] for each in hits])
-    expected = dict(zip([each.path for each in hits], reference(query, top, [0, 1, 2]), strict=True))
+    expected = dict(zip([each.path for each in hits], reference(query, top, [0, 1, 2], hits), strict=True))
     found = Neighbours(vectors).rerank(question, hits)
     np.testing.assert_allclose([each.score for each in found], sorted(expected.values(), reverse=True), atol=1e-5)
     assert [each.path for each in found] == sorted(expected, key=lambda name: -expected[name])
@@ -73,8 +73,8 @@ def test_hits_of_one_object_rise_together() -> None:
     stored = {
         "view 1": unit(axes[0] + 0.9 * axes[1])[None],
         "view 2": unit(0.5 * axes[0] + axes[1] + 0.3 * axes[2])[None],
-        "view 3": unit(0.42 * axes[0] + axes[1] - 0.3 * axes[2])[None],
-        **{f"other {n}": unit(0.45 * axes[0] + axes[3 + n])[None] for n in range(6)},
+        "view 3": unit(0.4 * axes[0] + axes[1] - 0.3 * axes[2])[None],
+        **{f"other {n}": unit(0.41 * axes[0] + axes[3 + n])[None] for n in range(6)},
     }
     question, hits, vectors = ranked(query, stored)
     assert [each.path for each in hits].index("view 3") == 8
@@ -92,7 +92,7 @@ def test_what_was_found_for_sure_stays_first_and_refines_the_query() -> None:
     found = Neighbours(vectors).rerank(question, looked_at)
     assert found[:2] == sure
     top = np.stack([stored[each.path][np.argsort(-(stored[each.path] @ query))[:3]] for each in looked_at])
-    expected = reference(query, top, [4, 9])
+    expected = reference(query, top, [4, 9], looked_at)
     others = np.delete(expected, [4, 9])
     np.testing.assert_allclose([each.score for each in found[2:]], np.sort(others)[::-1], atol=1e-5)
 

@@ -30,8 +30,9 @@ class Neighbours:
     In the manner of SuperGlobal (Shao et al., ICCV 2023), which does this with one vector per image: each of the best
     regions of a hit becomes the mean of itself and its nearest regions among the other hits, one of each, weighted by
     cosine; the query likewise becomes the mean of itself and the best regions of the hits that match, or of the first
-    few. The score is the mean of the cosines of such a region with the query as it was and as it became. Pictures are
-    not read, and nothing is encoded.
+    few. Such a region is worth the mean of its cosines with the query as it was and as it became, and a hit the mean of
+    its best one's worth and the score it had, so that what an earlier look found out still counts. Pictures are not read,
+    and nothing is encoded.
 
     Hits that match (`Hit.matches`) stay first, in their order and with their scores: what looks like others that were
     found must not displace what was found for sure. Boxes stay as well.
@@ -62,10 +63,10 @@ class Neighbours:
         sure = [place for place, of_hit in enumerate(known) if shortlist[of_hit].matches][:_MOST_SURE]
         query = _refined(question.vector, regions[sure or range(min(_FIRST, len(regions))), 0])
         augmented = _augmented(regions)
-        scores = ((augmented @ question.vector + augmented @ query) / 2).max(axis=1)
-        for place, score in zip(known, scores.tolist(), strict=True):
+        worth = ((augmented @ question.vector + augmented @ query) / 2).max(axis=1)
+        for place, of_hit in zip(known, worth.tolist(), strict=True):
             if not shortlist[place].matches:
-                shortlist[place] = replace(shortlist[place], score=score)
+                shortlist[place] = replace(shortlist[place], score=(shortlist[place].score + of_hit) / 2)
         matching = [hit for hit in shortlist if hit.matches]
         others = sorted((hit for hit in shortlist if not hit.matches), key=lambda hit: -hit.score)
         return [*matching, *others, *hits[self.depth :]]
