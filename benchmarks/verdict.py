@@ -21,7 +21,7 @@ from patchwise.evaluation.datasets import Benchmark, Query, read_benchmark
 from patchwise.search import MATCH_BELOW
 
 PREDICTED = (0.05, 0.5, 5.0, 50.0)
-QUERIES_PER_OBJECT = 12
+QUERIES_PER_OBJECT = 6
 HEADER = (
     "gallery",
     "images",

@@ -122,6 +122,7 @@ class GallerySearch(ABC):
         *,
         text: str | None = None,
         box: Sequence[float] | None = None,
+        small: bool = False,
         k: int = 20,
         offset: int = 0,
         min_score: float | None = None,
@@ -142,6 +143,7 @@ class GallerySearch(ABC):
                 `QueryPart`; or a list of these, which one region of an image shall fit all at once.
             text: what the images shall show, alone or beside `query`; for encoders that read texts.
             box: search for this part of the one picture only: x0, y0, x1, y1 in pixels of the upright picture.
+            small: the object may be small even beside the regions of the gallery (see `QueryPart`).
             k: how many hits at most.
             offset: leave out this many of the best.
             min_score: leave out hits below this score, as it is after second looks.
@@ -164,7 +166,7 @@ class GallerySearch(ABC):
         """
         wanted = Wanted(k, offset, min_score, under, 1.0 if exact else recall, rerank, expand, fuse, collapse)
         answering = Answering(self, wanted, fetch=fetch, max_pixels=max_pixels)
-        parts = query_parts(query, text=text, box=box)
+        parts = query_parts(query, text=text, box=box, small=small)
         asked = encode_query(self.encoder, parts, fetch=fetch, max_pixels=max_pixels)
         answer = next(answering.answers([asked]))
         if isinstance(answer, PatchwiseError):

@@ -457,3 +457,16 @@ def test_copies_for_many_queries_do_not_overwrite_each_other(search: Search, pic
 def test_wrong_usage(in_process: Cli, shelf: Path, arguments: list[str], part: str) -> None:
     arguments = [str(shelf / argument) if argument.endswith(".png") else argument for argument in arguments]
     in_process("search", *arguments, "-g", shelf / "g").complains(2, part)
+
+
+def test_small_objects(search: Search, tmp_path: Path) -> None:
+    """The query is no longer its own picture, alone or as one of many."""
+
+    def best(*arguments: object) -> float:
+        ran = search(*arguments, "--json", "-k", "1")
+        assert ran.code == 0, ran.err
+        return float(json.loads(ran.out)["hits"][0]["score"])
+
+    (tmp_path / "small.csv").write_text("path,x0,y0,x1,y1\npictures/2.png,,,,\n", encoding="utf-8")
+    assert best("pictures/2.png") > 0.999 > best("pictures/2.png", "--small")
+    assert best("--queries", tmp_path / "small.csv", "--small") == best("pictures/2.png", "--small")

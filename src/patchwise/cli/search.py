@@ -42,6 +42,9 @@ def search(
     unwanted_text: Annotated[
         list[str] | None, typer.Option("--not-text", metavar="TEXT", help="Not what this says; may be repeated.")
     ] = None,
+    small: Annotated[
+        bool, typer.Option("--small", help="The object may be small even beside the regions of the gallery.")
+    ] = False,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -119,6 +122,7 @@ def search(
     """
     from patchwise.gallery import Gallery, QueryResult
     from patchwise.images import DEFAULT_MAX_PIXELS
+    from patchwise.indexing.parts import query_parts
 
     shapes = [name for name, chosen in (("json", as_json), ("csv", as_csv), ("paths", as_paths)) if chosen]
     if len(shapes) > 1:
@@ -138,10 +142,13 @@ def search(
     end = b"\0" if null else b"\n"
     with Gallery.open(gallery, device=device) as opened:
         if queries is not None:
-            answers = opened.search_many(read_queries(queries), **limits, **reading)
+            answers = opened.search_many(
+                (query_parts(each, small=small) for each in read_queries(queries)), **limits, **reading
+            )
             _print_many(answers, AnswerPrinter(shapes[0] if shapes else "json", end, verdict), copy_to)
             return
-        parts = parts_of_options(query or [], text or [], unwanted or [], unwanted_text or [], box or [], weights)
+        given = parts_of_options(query or [], text or [], unwanted or [], unwanted_text or [], box or [], weights)
+        parts = query_parts(given, small=small)
         hits = opened.search(parts, **limits, **reading)
         answer = QueryResult.of(parts, hits)
         AnswerPrinter(shapes[0] if shapes else "table", end, verdict).print(answer)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -30,9 +30,12 @@ class QueryPart:
         box: only this part of the picture: x0, y0, x1, y1 in pixels of the upright original.
         weight: finite; only its ratio to the weights of the other parts matters.
         name: how results call it; otherwise the path or the text.
+        small: a picture whose object may be small even beside the regions of a gallery. It is also looked for as it
+            then shows in them, with something else around it; where the object is large, it is found a little worse.
 
     Raises:
-        UsageError: not exactly one of picture and text, an empty text, a text with a box, a weight that is no number.
+        UsageError: not exactly one of picture and text, an empty text, a text with a box or small, a weight that is no
+            number.
     """
 
     picture: QuerySource | None = None
@@ -40,6 +43,7 @@ class QueryPart:
     box: Sequence[float] | None = None
     weight: float = 1.0
     name: str = ""
+    small: bool = False
 
     def __post_init__(self) -> None:
         if (self.picture is None) == (self.text is None):
@@ -48,6 +52,8 @@ class QueryPart:
             raise UsageError("the text to search for is empty")
         if self.text is not None and self.box is not None:
             raise UsageError("a box goes with a picture, and not with a text")
+        if self.text is not None and self.small:
+            raise UsageError("small is said of pictures, and not of a text")
         if not math.isfinite(self.weight):
             raise UsageError(f"weight {self.weight}: expected a finite number")
         if not self.name:
@@ -75,9 +81,9 @@ Query = QuerySource | QueryPart | Sequence[QuerySource | QueryPart]
 
 
 def query_parts(
-    query: Query | None = None, *, text: str | None = None, box: Sequence[float] | None = None
+    query: Query | None = None, *, text: str | None = None, box: Sequence[float] | None = None, small: bool = False
 ) -> tuple[QueryPart, ...]:
-    """The parts of a query however it is given; `box` belongs to a query of one picture.
+    """The parts of a query however it is given; `box` belongs to a query of one picture, `small` to all pictures.
 
     Raises:
         UsageError: there is none, a box without its picture, or a part that makes no sense.
@@ -92,6 +98,8 @@ def query_parts(
         found, box = [QueryPart(cast(QuerySource, query), box=box)], None
     if box is not None:
         raise UsageError("a box goes with one picture; give other parts theirs by QueryPart(picture, box=...)")
+    if small:
+        found = [one if one.picture is None else replace(one, small=True) for one in found]
     if text is not None:
         found.append(QueryPart(text=text))
     if not found:

@@ -31,8 +31,8 @@ class Neighbours:
     regions of a hit becomes the mean of itself and its nearest regions among the other hits, one of each, weighted by
     cosine; the query likewise becomes the mean of itself and the best regions of the hits that match, or of the first
     few. Such a region is worth the mean of its cosines with the query as it was and as it became, and a hit the mean of
-    its best one's worth and the score it had, so that what an earlier look found out still counts. Pictures are not read,
-    and nothing is encoded.
+    its best one's worth and the score it had, so that what an earlier look found out still counts. Pictures are not
+    read, and nothing is encoded.
 
     Hits that match (`Hit.matches`) stay first, in their order and with their scores: what looks like others that were
     found must not displace what was found for sure. Boxes stay as well.
