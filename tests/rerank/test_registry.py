@@ -30,6 +30,8 @@ SETTING = Setting(None, None, None, None)  # type: ignore[arg-type]
         ("refine", [Asked("refine", 20)]),
         ("refine:7", [Asked("refine", 7)]),
         ("refine:999999", [Asked("refine", 999_999)]),
+        ("geometric:7", [Asked("geometric", 7)]),
+        ("geometric:7:C:\\a.pth,refine", [Asked("geometric", 7, "C:\\a.pth"), Asked("refine", 20)]),
         ("ames:100:models/ames", [Asked("ames", 100, "models/ames")]),
         ("ames:400:C:\\models\\ames", [Asked("ames", 400, "C:\\models\\ames")]),
         ("ames:1000:/a:b/c d.pt", [Asked("ames", 1_000, "/a:b/c d.pt")]),
@@ -45,7 +47,10 @@ def test_second_looks_are_read_in_their_order(text: str, asked: list[Asked]) -> 
     st.lists(
         st.one_of(
             st.builds(Asked, st.just("refine"), _HITS, st.just("")),
-            st.builds(Asked, st.just("ames"), _HITS, st.text("ab:/\\ .", min_size=1).filter(str.strip)),
+            st.builds(Asked, st.just("geometric"), _HITS, st.just("")),
+            st.builds(
+                Asked, st.sampled_from(["ames", "geometric"]), _HITS, st.text("ab:/\\ .", min_size=1).filter(str.strip)
+            ),
         )
     )
 )
@@ -57,7 +62,10 @@ def test_what_is_written_is_read(asked: list[Asked]) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("refin", r"rerank 'refin': expected refine:HITS, .*ames:HITS:FOLDER,.* did you mean refine\?"),
+        (
+            "refin",
+            r"rerank 'refin': expected refine:HITS, .*geometric:HITS\[:FILE\], .*ames:HITS:FOLDER, .*mean refine\?",
+        ),
         ("zzz:20", "rerank 'zzz:20': expected refine:HITS.*between them$"),
         ("refine,,refine", "rerank '': expected refine:HITS"),
         ("refine,", "rerank '': expected refine:HITS"),
@@ -70,6 +78,8 @@ def test_what_is_written_is_read(asked: list[Asked]) -> None:
         ("refine:٣", "is no number of hits"),
         ("refine:20:x", "rerank 'refine:20:x': takes nothing behind the number of hits; expected refine:HITS$"),
         ("refine:20:", "takes nothing behind the number of hits"),
+        ("geometric:50:", r"rerank 'geometric:50:': nothing behind the last colon; expected geometric:HITS\[:FILE\]$"),
+        ("geometric:a.pth", r"'a.pth' is no number of hits; expected geometric:HITS\[:FILE\],"),
         ("ames", "rerank 'ames': needs a FOLDER: ames:100:FOLDER"),
         ("ames:400", "rerank 'ames:400': needs a FOLDER"),
         ("ames:400:", "needs a FOLDER"),
@@ -116,7 +126,7 @@ def test_heavy_packages_are_not_imported_before_they_are_needed() -> None:
     """Of the registry itself, so that `patchwise search` without a second look stays quick."""
     code = (
         "import sys; from patchwise.rerank import parse_rerankers; parse_rerankers('refine:3,ames:100:x'); "
-        "print(*[name for name in ('torch', 'cv2', 'h5py', 'transformers') if name in sys.modules])"
+        "print(*[name for name in ('torch', 'cv2', 'h5py', 'kornia', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -53,8 +53,8 @@ Rerank = Annotated[
     typer.Option(
         metavar="LOOK:HITS,...",
         help="Look again at the first hits, one look after the other: refine:HITS (tighter boxes), zoom:HITS "
-        "(small objects), geometric:HITS (outlines by local features), neighbours:HITS (hits support each other), "
-        "ames:HITS:FOLDER (a network).",
+        "(small objects), geometric:HITS[:FILE] (outlines by local features), neighbours:HITS (hits support each "
+        "other), ames:HITS:FOLDER (a network).",
         show_default=False,
     ),
 ]

@@ -25,13 +25,19 @@ class Kind(NamedTuple):
         help: what it does, in one line.
         depth: how many hits it takes by default.
         make: makes it of the setting, how many hits it takes, and its argument.
-        argument: what it needs behind the number of hits, as help calls it; "" for one that takes nothing.
+        argument: what it needs behind the number of hits, as help calls it, in brackets where it may be left out;
+            "" for one that takes nothing.
     """
 
     help: str
     depth: int
     make: Callable[[Setting, int, str], Reranker]
     argument: str = ""
+
+    @property
+    def needs(self) -> str:
+        """The argument it cannot do without, as help calls it."""
+        return "" if self.argument.startswith("[") else self.argument
 
 
 class Asked(NamedTuple):
@@ -50,10 +56,12 @@ def _zoom(setting: Setting, depth: int, _: str) -> Reranker:
     return Zoom(setting.encoder, setting.read, depth=depth)
 
 
-def _geometric(setting: Setting, depth: int, _: str) -> Reranker:
-    from patchwise.rerank.geometric import Geometric
+def _geometric(setting: Setting, depth: int, file: str) -> Reranker:
+    from patchwise.rerank.geometric import Geometric, learned_features
 
-    return Geometric(setting.remembered, depth=depth)
+    # An encoder that is no torch encoder has no device.
+    features = learned_features(file, getattr(setting.encoder, "device", "cpu")) if file else None
+    return Geometric(setting.remembered, depth=depth, features=features)
 
 
 def _neighbours(setting: Setting, depth: int, _: str) -> Reranker:
@@ -72,7 +80,7 @@ RERANKERS: Mapping[str, Kind] = MappingProxyType(
     {
         "refine": Kind("concludes a tighter box from the scores of all regions, and ranks by it", 20, _refine),
         "zoom": Kind("looks into the region found for an object much smaller than it", 100, _zoom),
-        "geometric": Kind("finds the query's outline by local features that agree on it", 50, _geometric),
+        "geometric": Kind("finds the query's outline by local features that agree on it", 50, _geometric, "[FILE]"),
         "neighbours": Kind("lets hits that resemble each other support each other", 200, _neighbours),
         "ames": Kind("matches local descriptors of query and hit by a transformer", 100, _ames, "FOLDER"),
     }
@@ -112,13 +120,16 @@ def _parsed(part: str) -> Asked:
     argument = more[1] if len(more) > 1 else ""
     if len(more) > 1 and not kind.argument:
         raise UsageError(f"rerank {part!r}: takes nothing behind the number of hits; expected {form}")
-    if kind.argument and not argument:
-        raise UsageError(f"rerank {part!r}: needs a {kind.argument}: {name}:{kind.depth}:{kind.argument}")
+    if kind.needs and not argument:
+        raise UsageError(f"rerank {part!r}: needs a {kind.needs}: {name}:{kind.depth}:{kind.needs}")
+    if len(more) > 1 and not argument:
+        raise UsageError(f"rerank {part!r}: nothing behind the last colon; expected {form}")
     return Asked(name, int(more[0]) if more else kind.depth, argument)
 
 
 def _form(name: str, kind: Kind) -> str:
-    return f"{name}:HITS:{kind.argument}" if kind.argument else f"{name}:HITS"
+    behind = f":{kind.needs}" if kind.needs else kind.argument.replace("[", "[:")
+    return f"{name}:HITS{behind}"
 
 
 def _forms() -> str:

@@ -2,6 +2,7 @@
 
 from patchwise.rerank.geometric.evidence import VERIFIED, raised
 from patchwise.rerank.geometric.homography import Projection, correspondences, projections
+from patchwise.rerank.geometric.learned_features import LearnedFeatures, learned_features, load_features
 from patchwise.rerank.geometric.local_features import Keypoints, LocalFeatures, Sift
 from patchwise.rerank.geometric.reranker import Geometric
 from patchwise.rerank.geometric.significance import false_alarms
@@ -10,11 +11,14 @@ __all__ = [
     "VERIFIED",
     "Geometric",
     "Keypoints",
+    "LearnedFeatures",
     "LocalFeatures",
     "Projection",
     "Sift",
     "correspondences",
     "false_alarms",
+    "learned_features",
+    "load_features",
     "projections",
     "raised",
 ]

@@ -10,7 +10,7 @@ from patchwise.images import Picture
 from patchwise.rerank.base import Arrays, Question, Remembered
 from patchwise.rerank.geometric.evidence import VERIFIED, raised
 from patchwise.rerank.geometric.homography import Projection, projections
-from patchwise.rerank.geometric.local_features import Keypoints, LocalFeatures, Sift
+from patchwise.rerank.geometric.local_features import Keypoints, LocalFeatures, Sift, import_opencv
 from patchwise.search import Geometry, Hit, RegionScore
 
 __all__ = ["FEWEST", "MOST_INSTANCES", "Geometric"]
@@ -41,6 +41,7 @@ class Geometric:
     name = "geometric"
 
     def __init__(self, remembered: Remembered, *, depth: int = 50, features: LocalFeatures | None = None) -> None:
+        import_opencv()  # whatever finds the keypoints, projections need it
         self._remembered, self.depth = remembered, depth
         self._features = features or Sift()
         self._recipe = f"local-features:{self._features.id}"
