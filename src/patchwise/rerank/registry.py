@@ -57,10 +57,10 @@ def _zoom(setting: Setting, depth: int, _: str) -> Reranker:
 
 
 def _geometric(setting: Setting, depth: int, file: str) -> Reranker:
-    from patchwise.rerank.geometric import Geometric, learned_features
+    from patchwise.rerank.geometric import Geometric, known_features
 
     # An encoder that is no torch encoder has no device.
-    features = learned_features(file, getattr(setting.encoder, "device", "cpu")) if file else None
+    features = known_features(file, getattr(setting.encoder, "device", "cpu")) if file else None
     return Geometric(setting.remembered, depth=depth, features=features)
 
 

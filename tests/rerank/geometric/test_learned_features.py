@@ -17,7 +17,7 @@ from patchwise import Gallery
 from patchwise.errors import EncoderError, MissingExtra
 from patchwise.rerank.base import Arrays
 from patchwise.rerank.geometric import LearnedFeatures, correspondences, load_features
-from patchwise.rerank.geometric.learned_features import learned_features
+from patchwise.rerank.geometric.learned_features import known_features
 from rerank.geometric.scenes import stand, textured, turned
 
 torch = pytest.importorskip("torch")
@@ -148,12 +148,12 @@ def test_disk_is_told_by_its_tensors(disk) -> None:
 def test_a_file_is_read_once_until_it_changes(disk, tmp_path) -> None:
     path = tmp_path / "w.pth"
     path.write_bytes(disk.read_bytes())
-    first = learned_features(str(path))
-    assert learned_features(str(path)) is first
+    first = known_features(str(path))
+    assert known_features(str(path)) is first
     torch.manual_seed(1)
     torch.save(kornia.DISK().state_dict(), path)
     os.utime(path, ns=(1, 1))
-    assert learned_features(str(path)).id != first.id
+    assert known_features(str(path)).id != first.id
 
 
 def test_another_file_has_another_id(disk, tmp_path) -> None:
@@ -207,7 +207,7 @@ def test_a_file_cut_short_is_refused(weights, tmp_path) -> None:
 
 @pytest.mark.parametrize(("name", "told"), [("none.pth", "No such file"), (".", "Is a directory")])
 def test_files_that_are_not_there_are_named(tmp_path, name, told) -> None:
-    for load in (load_features, learned_features):
+    for load in (load_features, known_features):
         with pytest.raises(EncoderError, match=f"rerank geometric: .*: {told}"):
             load(tmp_path / name)
 

@@ -2,7 +2,7 @@
 
 from patchwise.rerank.geometric.evidence import VERIFIED, raised
 from patchwise.rerank.geometric.homography import Projection, correspondences, projections
-from patchwise.rerank.geometric.learned_features import LearnedFeatures, learned_features, load_features
+from patchwise.rerank.geometric.learned_features import LearnedFeatures, known_features, load_features
 from patchwise.rerank.geometric.local_features import Keypoints, LocalFeatures, Sift
 from patchwise.rerank.geometric.reranker import Geometric
 from patchwise.rerank.geometric.significance import false_alarms
@@ -17,7 +17,7 @@ __all__ = [
     "Sift",
     "correspondences",
     "false_alarms",
-    "learned_features",
+    "known_features",
     "load_features",
     "projections",
     "raised",

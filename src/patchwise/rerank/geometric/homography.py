@@ -17,6 +17,7 @@ __all__ = ["UNIT", "Projection", "correspondences", "projections"]
 UNIT = 1_000.0
 """Lengths are measured in this share of a picture's longer side."""
 
+_RATIO = 0.8  # Lowe, IJCV 2004; with 0.9, which ALIKED would bear, unrelated pictures are verified
 _DUPLICATE = 2.0  # keypoints so close are one, with several orientations or scales
 _ROUNDS, _CONFIDENCE = 5_000, 0.999
 _SHORTEST = 8.0  # side of an outline
@@ -67,7 +68,7 @@ def correspondences(query: Keypoints, image: Keypoints) -> npt.NDArray[np.int64]
     # Unit vectors of product p are sqrt(2 - 2p) apart.
     ratios = np.sqrt(np.maximum(1 - nearest, 0) / np.maximum(1 - following, 1e-12))
     order = np.argsort(ratios, kind="stable")
-    order = order[ratios[order] < query.ratio]
+    order = order[ratios[order] < _RATIO]
     return np.stack([rows[order], columns[order]], axis=1)
 
 

@@ -18,9 +18,8 @@ from PIL import Image
 from patchwise.errors import EncoderError, MissingExtra
 from patchwise.rerank.geometric.local_features import WORKING_SIDE, Keypoints, working_size
 
-__all__ = ["LearnedFeatures", "learned_features", "load_features"]
+__all__ = ["LearnedFeatures", "known_features", "load_features"]
 
-_RATIO = 0.9  # neighbours of learned descriptors lie closer together than SIFT's
 # Half of what ALIKED was published with: what is weak but stable counts, and matching throws out what is not.
 _LEAST_SCORE = 0.1
 _LONGEST = 127  # of int8
@@ -76,10 +75,10 @@ class LearnedFeatures:
             raise ValueError(f"not keypoints of {self._network.name}: shapes {places.shape} and {descriptors.shape}")
         units = descriptors.astype(np.float32)
         units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1)
-        return Keypoints(places.astype(np.float32), units, _RATIO)
+        return Keypoints(places.astype(np.float32), units)
 
 
-def learned_features(place: str, device: object = "cpu") -> LearnedFeatures:
+def known_features(place: str, device: object = "cpu") -> LearnedFeatures:
     """`load_features`, once for all searches that name the same file."""
     path = Path(place)
     with _loading:

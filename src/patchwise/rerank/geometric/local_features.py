@@ -18,14 +18,10 @@ _MOST_ENLARGED = 4.0  # beyond that there is nothing but interpolation
 
 
 class Keypoints(NamedTuple):
-    """Keypoints of a picture: (N, 2) float32 places in [0, 1] of its sides, and (N, D) float32 unit descriptors.
-
-    Two that correspond are nearer to each other than `ratio` times what is next: Lowe, IJCV 2004, for SIFT.
-    """
+    """Keypoints of a picture: (N, 2) float32 places in [0, 1] of its sides, and (N, D) float32 unit descriptors."""
 
     places: npt.NDArray[np.float32]
     descriptors: npt.NDArray[np.float32]
-    ratio: float = 0.8
 
 
 class LocalFeatures(Protocol):
