@@ -158,3 +158,36 @@ def test_all_of_it_together(gallery: Gallery, folder: Path) -> None:
     assert len(hits) == 10
     assert len(set(members)) == len(members)
     assert {Path(path).name[:2] for path in members[:6]} == {"00", "01"}
+
+
+def test_pages_above_a_score_after_a_second_look(gallery: Gallery, folder: Path) -> None:
+    """Hits that fall below it by the second look make room for those behind them, on one page or on many."""
+    whole = gallery.search(folder / "06.png", k=36, rerank="refine:6")
+    least = sorted(hit.score for hit in whole)[18]
+    passing = [hit.path for hit in whole if hit.score >= least]
+    one = gallery.search(folder / "06.png", k=len(passing), rerank="refine:6", min_score=least)
+    assert [hit.path for hit in one] == passing
+    pages = [
+        hit.path
+        for offset in range(0, 36, 4)
+        for hit in gallery.search(folder / "06.png", k=4, offset=offset, rerank="refine:6", min_score=least)
+    ]
+    assert pages == passing
+
+
+@pytest.mark.parametrize("method", ["mean", "max", "rank"])
+def test_pages_of_fused_answers(gallery: Gallery, folder: Path, method: str) -> None:
+    asked = [folder / "04.png", folder / "05.png"]
+    whole = gallery.search(asked, k=36, fuse=method)
+    pages = [hit for offset in range(0, 36, 5) for hit in gallery.search(asked, k=5, offset=offset, fuse=method)]
+    assert pages == whole
+
+
+def test_second_looks_are_taken_once(gallery: Gallery, folder: Path) -> None:
+    """However many hits it takes until there are enough groups."""
+    assert isinstance(gallery.encoder, FakeEncoder)
+    before = gallery.encoder.encoded_regions
+    gallery.search(folder / "01.png", k=5, rerank="refine:3")
+    once = gallery.encoder.encoded_regions - before
+    gallery.search(folder / "01.png", k=5, rerank="refine:3", collapse=True)
+    assert gallery.encoder.encoded_regions - before == 2 * once

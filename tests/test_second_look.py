@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import FakeEncoder
+from conftest import FakeEncoder, make_picture
 from patchwise import Gallery, Hit, QueryPart
 from patchwise.errors import ImageError, UsageError
 from patchwise.images import Picture
 from patchwise.rerank import RERANKERS, Question, Setting, registry
 from patchwise.rerank.registry import Kind
+from patchwise.search import Geometry
 
 
 class Backwards:
@@ -192,3 +193,37 @@ def test_a_query_that_is_gone_by_the_second_look_is_an_error_of_its_own(
     assert "01.png" in str(answers[1].error)
     with pytest.raises(ImageError):
         next(iter([gallery.search(pictures / "01.png", rerank="backwards:2")]))
+
+
+def test_a_file_that_is_another_by_now_is_not_looked_at(
+    gallery: Gallery, pictures: Path, backwards: list[Backwards]
+) -> None:
+    """As large as before, and not what was indexed."""
+    first, *_ = gallery.search(pictures / "02.png", rerank="backwards:1")
+    setting = backwards[-1].setting
+    make_picture(77, (32, 24)).save(pictures / "02.png")
+    with pytest.raises(ImageError, match="changed since it was indexed"):
+        setting.read(first)
+    with pytest.raises(ImageError, match="changed since it was indexed"):
+        setting.remembered(first, "mean", lambda _: {})
+    asked = Image.open(pictures / "03.png")
+    found = {hit.path: hit for hit in gallery.search(asked, k=6, rerank="refine:6")}
+    plain = {hit.path: hit for hit in gallery.search(asked, k=6)}
+    changed, same = str(pictures / "02.png"), str(pictures / "03.png")
+    assert replace(found[changed], rank=0) == replace(plain[changed], rank=0)
+    assert found[same].level == -1
+
+
+@pytest.mark.parametrize("look", ["refine:6", "zoom:6"])
+def test_a_verified_outline_stays(
+    gallery: Gallery, pictures: Path, backwards: list[Backwards], monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    geometry = Geometry("verified", 20, ((1.0, 1.0), (9.0, 1.0), (9.0, 9.0), (1.0, 9.0)))
+
+    def verifying(self: Backwards, question: Question, hits: Sequence[Hit]) -> list[Hit]:
+        return [replace(hits[0], geometry=geometry, box=(1.0, 1.0, 9.0, 9.0)), *hits[1:]]
+
+    monkeypatch.setattr(Backwards, "rerank", verifying)
+    first, *others = gallery.search(pictures / "02.png", k=6, rerank=f"backwards:1,{look}")
+    assert (first.geometry, first.box, first.level) == (geometry, (1.0, 1.0, 9.0, 9.0), 0)
+    assert look == "zoom:6" or all(hit.level == -1 for hit in others)

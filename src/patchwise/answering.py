@@ -84,20 +84,21 @@ class Answering:
     def __init__(self, gallery: GallerySearch, wanted: Wanted, *, fetch: bool, max_pixels: int) -> None:
         self._gallery, self._wanted = gallery, wanted
         self._look = SecondLook(gallery, wanted.rerank, fetch=fetch, max_pixels=max_pixels)
+        self._heads: dict[tuple[bytes, int], list[Hit]] = {}
 
     def answers(self, asked: Sequence[EncodedQuery]) -> Iterator[list[Hit] | PatchwiseError]:
         """The hits of each query, in order, or why it cannot be answered although it could be encoded."""
         wanted = self._wanted
         if wanted.plain and not self._look.depth:
             yield from self._first_look(asked, wanted)
-        elif wanted.plain:  # the first look takes many queries at a time
+        elif wanted.plain and wanted.min_score is None:  # the first look takes many queries at a time
             deep = wanted.first(max(wanted.k + wanted.offset, self._look.depth))
             for query, hits in zip(asked, self._first_look(asked, deep), strict=True):
                 yield self._page(partial(self._look.at, query, hits))
         else:
             for query in asked:
-                whole = self._collapsed if wanted.collapse else partial(self._hits, count=self._enough)
-                yield self._page(partial(whole, query))
+                self._heads.clear()
+                yield self._page(partial(self._enough, query))
 
     def _page(self, found: Callable[[], Sequence[Hit]]) -> list[Hit] | PatchwiseError:
         try:
@@ -105,22 +106,20 @@ class Answering:
         except (ImageError, UsageError) as error:  # such as a picture that is gone when it is looked at again
             return error
 
-    @property
-    def _enough(self) -> int:
-        return self._wanted.k + self._wanted.offset
-
-    def _collapsed(self, query: EncodedQuery) -> list[Hit]:
-        """One hit for each group of near-duplicates, as many as are wanted."""
-        unrelated = self._gallery.unrelated_likeness()
-        count = max(self._enough, self._look.depth)
+    def _enough(self, query: EncodedQuery) -> list[Hit]:
+        """The first hits or groups of near-duplicates, as many as the page needs where there are so many."""
+        needed, least = self._wanted.k + self._wanted.offset, self._wanted.min_score
+        count = max(needed, self._look.depth)
         while True:
-            hits = self._hits(query, count)
-            groups = collapsed(hits, self._gallery.vectors_in_place, unrelated=unrelated)
-            least = self._wanted.min_score
-            passing = [hit for hit in groups if least is None or hit.score >= least]
-            rest_is_worse = least is not None and hits[-1].score < least if hits else True
-            if len(passing) >= self._enough or len(hits) < count or rest_is_worse:
-                return groups
+            hits = rows = self._hits(query, count)
+            if self._wanted.collapse:
+                unrelated = self._gallery.unrelated_likeness()
+                rows = collapsed(hits, self._gallery.vectors_in_place, unrelated=unrelated)
+            passing = sum(least is None or hit.score >= least for hit in rows)
+            # Behind those that were looked at again, scores fall.
+            worse = least is not None and len(hits) > self._look.depth and hits[-1].score < least
+            if passing >= needed or len(hits) < count or worse:
+                return rows
             count *= _DEEPER
 
     def _hits(self, query: EncodedQuery, count: int) -> list[Hit]:
@@ -148,8 +147,7 @@ class Answering:
     def _looked_at(self, query: EncodedQuery, count: int) -> list[Hit]:
         """Hits after the second looks, and after those at what the expanded query finds."""
         deep = self._wanted.first(max(count, self._look.depth))
-        (hits,) = self._first_look([query], deep)
-        first = self._look.at(query, hits)
+        first = self._again(query, deep)
         sure = expanding(first) if self._wanted.expand else []
         if not sure:
             return first
@@ -158,8 +156,17 @@ class Answering:
         except ImageError:  # removed meanwhile
             return first
         wider = replace(query, vector=expanded(query.vector, vectors, scores, self._wanted.expand))
-        (hits,) = self._first_look([wider], deep)
-        return renumbered(merged(first, self._look.at(wider, hits)))
+        return renumbered(merged(first, self._again(wider, deep)))
+
+    def _again(self, query: EncodedQuery, deep: Wanted) -> list[Hit]:
+        """Hits after the second looks, which are not repeated when more hits of the same query are asked for."""
+        (hits,) = self._first_look([query], deep)
+        if not self._look.depth:
+            return hits
+        key = (query.vector.tobytes(), id(query.parts[0]))
+        if key not in self._heads:
+            self._heads[key] = self._look.at(query, hits[: self._look.depth])
+        return renumbered([*self._heads[key], *hits[self._look.depth :]])
 
     def _first_look(self, asked: Sequence[EncodedQuery], wanted: Wanted) -> Iterator[list[Hit]]:
         vectors = [query.vector for query in asked]

@@ -29,7 +29,7 @@ from patchwise.errors import (
 from patchwise.gallery_search import GallerySearch, QueryResult
 from patchwise.gallery_searchers import Searchers
 from patchwise.gallery_settings import agree, new_manifest
-from patchwise.images import DEFAULT_MAX_PIXELS, SQUARE
+from patchwise.images import DEFAULT_MAX_PIXELS, SQUARE, stat_image
 from patchwise.indexing import (
     IndexProgress,
     IndexReport,
@@ -346,6 +346,10 @@ class Gallery(GallerySearch):
     def unrelated_likeness(self) -> float:
         with self._lock:
             return self._current_searchers().unrelated_likeness
+
+    def is_as_indexed(self, path: str) -> bool:
+        known = self._store.catalogue.stored_file(path)
+        return known is not None and stat_image(path) == known[1:]
 
     def remembered(self, path: str, name: str, compute: Callable[[], Arrays]) -> Arrays:
         return self._store.remembered(path, name, compute)

@@ -89,6 +89,14 @@ class GallerySearch(ABC):
             ImageUnreadable: the file is gone.
         """
 
+    @abstractmethod
+    def is_as_indexed(self, path: str) -> bool:
+        """Whether a file is still the one that was indexed, as far as its time and size tell.
+
+        Raises:
+            ImageUnreadable: it is gone.
+        """
+
     def stored(self, hit: Hit) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
         """All regions of a hit's picture: (regions, 4) xyxy in pixels, and their vectors (regions, dimension).
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from patchwise.boxes import query_box
+from patchwise.errors import ImageUnreadable
 from patchwise.images import Picture, read_picture
 from patchwise.indexing import EncodedQuery, QueryPart, open_query
 from patchwise.rerank import Question, Setting, chain, parse_rerankers, rerankers
@@ -69,6 +70,8 @@ class SecondLook:
         return opened
 
     def _read(self, hit: Hit) -> Picture:
+        if not self._gallery.is_as_indexed(hit.path):
+            raise ImageUnreadable(hit.path, "changed since it was indexed")
         return read_picture(Path(hit.path), max_pixels=self._max_pixels)
 
     def _remembered(self, hit: Hit, name: str, compute: Callable[[Picture], Arrays]) -> Arrays:

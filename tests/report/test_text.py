@@ -128,7 +128,16 @@ def test_table_worked_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("expected", "said"),
-    [(None, "?"), (0.0, "<1e-6"), (9e-7, "<1e-6"), (2e-5, "2e-05"), (0.04, "0.04"), (1.26, "1"), (12.6, "13")],
+    [
+        (None, "?"),
+        (0.0, "<1e-6"),
+        (9e-7, "<1e-6"),
+        (2e-5, "2e-05"),
+        (0.04, "0.04"),
+        (1.26, "1"),
+        (9.6, "10"),
+        (12.6, "13"),
+    ],
 )
 def test_chance_in_few_characters(expected: float | None, said: str) -> None:
     assert by_chance(expected) == said

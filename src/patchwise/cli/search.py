@@ -55,7 +55,7 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits at most.")] = 20,
     offset: Annotated[int, typer.Option(min=0, help="Leave out this many of the best.")] = 0,
-    min_score: Annotated[float | None, typer.Option(help="Leave out hits below this cosine.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Leave out hits below this score.")] = None,
     under: Annotated[
         list[Path] | None,
         typer.Option(

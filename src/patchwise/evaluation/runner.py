@@ -155,6 +155,7 @@ class _Judge:
 
     def __init__(self, benchmark: Benchmark, gallery: Gallery) -> None:
         self.snapshot, self.searcher = gallery.current(recall=1.0)  # a figure is of the method, not of its codes
+        self._background = gallery.background()
         self._root = os.path.join(os.path.abspath(benchmark.root), "")
         named = {image for query in benchmark.queries for image in (*query.positives, *query.ignored)}
         places = ((image, self.snapshot.index_of_path(self._root + image)) for image in named)
@@ -193,7 +194,7 @@ class _Judge:
     def shortlist(self, query: Query, vector: npt.NDArray[np.float32], look: SecondLook) -> list[tuple[str, Hit]]:
         """The first images after a second look: ids and hits, best first."""
         deep = look.depth + len(query.ignored)
-        (hits,) = rank(self.snapshot, self.searcher, vector[None], k=deep)
+        (hits,) = rank(self.snapshot, self.searcher, vector[None], k=deep, background=self._background)
         counted = [hit for hit in hits if hit.path[len(self._root) :] not in query.ignored][: look.depth]
         asked = EncodedQuery((QueryPart(query.image, box=query.box),), vector, vector[None])
         return [(hit.path[len(self._root) :], hit) for hit in look.at(asked, counted)]

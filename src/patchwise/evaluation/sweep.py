@@ -19,6 +19,7 @@ from patchwise.evaluation.runner import Ranked, evaluate, oracle_boxes
 from patchwise.gallery import Gallery
 from patchwise.indexing import IndexProgress
 from patchwise.regions import FixedBoxes, RegionStrategy, parse_regions
+from patchwise.rerank import parse_rerankers
 
 __all__ = ["ORACLE", "default_cache", "slug", "sweep"]
 
@@ -69,6 +70,7 @@ def sweep(
     if not names or len(set(names)) < len(names):
         raise UsageError(f"regions {','.join(regions)!r}: name at least one strategy, and each once")
     encoder = canonical_id(encoder)
+    parse_rerankers(rerank)  # a slip of the pen is told before hours have gone by
     for strategy in strategies:
         starting(strategy.name)
         with _gallery(benchmark, strategy, encoder, whitening, device, cache or default_cache()) as gallery:

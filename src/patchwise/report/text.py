@@ -126,7 +126,7 @@ def by_chance(expected: float | None) -> str:
         return "?"
     if expected < 1e-6:
         return "<1e-6"
-    return f"{expected:.0f}" if expected >= 10 else f"{expected:.1g}"
+    return f"{expected:.0f}" if expected >= 9.5 else f"{expected:.1g}"
 
 
 def grid_place(level: int, cell: tuple[int, int]) -> str:

@@ -94,7 +94,8 @@ class Refine:
         looked_at = hits[: self.depth]
         album = _Album(self._read)
         sought = question.picture.size if looked_at and question.picture is not None else None
-        pursuits = [_Pursuit(hit, *self._known(question, hit), sought) for hit in looked_at if hit.regions]
+        open_hits = [hit for hit in looked_at if hit.regions and not hit.verified]  # no box beats a verified outline's
+        pursuits = [_Pursuit(hit, *self._known(question, hit), sought) for hit in open_hits]
         for step in _ROUNDS:
             going = sorted((each for each in pursuits if not each.gone), key=lambda each: -each.score)
             going = going[: math.ceil(step.share * len(looked_at))]

@@ -74,7 +74,7 @@ class Zoom:
         None where there is nothing to see.
         """
         x0, y0, x1, y1 = (round(edge) for edge in hit.box)
-        if min(x1 - x0, y1 - y0) < 2 * _LEAST_SIDE:
+        if hit.verified or min(x1 - x0, y1 - y0) < 2 * _LEAST_SIDE:
             return None
         try:
             picture = self._read(hit)

@@ -70,12 +70,17 @@ class Hit:
     alike: tuple[Hit, ...] = ()
 
     @property
+    def verified(self) -> bool:
+        """Whether local features agree on where the query lies in it."""
+        return self.geometry is not None and self.geometry.verdict == "verified"
+
+    @property
     def matches(self) -> bool | None:
         """Whether this is the object and no chance likeness, as far as scores and local features tell; None: unknown.
 
         A hit matches when its outline was verified, or when less than 0.05 false matches are expected.
         """
-        if self.geometry is not None and self.geometry.verdict == "verified":
+        if self.verified:
             return True
         return None if self.expected_false_matches is None else self.expected_false_matches < MATCH_BELOW
 

@@ -25,6 +25,7 @@ DEFAULT_FUSION = "mean"
 _RANK_CONSTANT = 60
 _REGIONS_PER_HIT = 10
 _FEWEST, _DEEPER = 100, 4
+_RANKED = 1_000  # hits of each answer that count by their ranks
 
 
 def fused(
@@ -87,7 +88,8 @@ def fused_search(
     Raises:
         UsageError: an unknown method.
     """
-    depth = max(_FEWEST, _DEEPER * k)
+    # Ranks of another depth would give another order, and pages that overlap.
+    depth = max(_RANKED, k) if method == "rank" else max(_FEWEST, _DEEPER * k)
     while True:
         answers = search(depth)
         hits = fused(answers, scored, method, k)

@@ -14,17 +14,19 @@ from patchwise.store import Snapshot
 __all__ = ["Background"]
 
 
-class _Tail(NamedTuple):
-    """Between which quantiles a tail is taken, and below how many expected false matches a picture is no background."""
+class _Between(NamedTuple):
+    """The quantiles between which a tail is taken."""
 
     begin: float
     end: float
-    background_from: float
 
 
-# Lower quantiles are safe from the object's own regions, higher ones tell more of the tail: the first look leaves out
-# only what is far beyond.
-_FIRST_LOOK, _LOOK = _Tail(0.80, 0.95, 0.01), _Tail(0.90, 0.98, MATCH_BELOW)
+# Lower quantiles are safe from the object's own regions: a first look leaves out pictures far beyond. Higher ones tell
+# more of the tail, above all where only a part of the gallery is like the query at all: of several, as far out as the
+# sample reaches, the one counts that expects most.
+_FIRST_LOOK, _FAR_BEYOND = _Between(0.80, 0.95), 0.01
+_TAILS = (_Between(0.90, 0.98), _Between(0.95, 0.99), _Between(0.98, 0.996))
+_FEWEST_BEYOND = 40  # regions of the sample beyond a tail's end
 _SAMPLED_REGIONS = 12_000
 _FEWEST_PICTURES, _FEWEST_REGIONS = 20, 200
 _LEAST_DISTANCE = 5e-4  # fp16 cannot tell smaller ones from none
@@ -37,7 +39,7 @@ class Background:
     A cosine s lies at the squared distance 2 - 2s. The share of regions nearer than a small distance falls as a power
     of it, whose exponent is the intrinsic dimension of the vectors around the query (Amsaleg et al., KDD 2015; it is
     the extreme-value tail of a distribution with an upper end). Exponent and level are those of this query, taken
-    between two quantiles of its cosines with the sample; the tail beyond is the expected share of false regions, and
+    between quantiles of its cosines with the sample; the tail beyond is the expected share of false regions, and
     times the regions of the gallery it bounds the expected number of false images (a-contrario: Desolneux, Moisan and
     Morel, 2000). Pictures that are matches by this count are no background: they are left out, and the tail is
     taken again.
@@ -79,34 +81,35 @@ class Background:
         depths = _depth((self._vectors @ query).astype(np.float64))
         of_pictures = np.maximum.reduceat(depths, self._starts)
         everything = self._regions_per_picture * self._pictures
-        background = np.ones(len(self._starts), dtype=np.bool_)
-        law = _Law.of(depths, _FIRST_LOOK)
+        background = _share_beyond(of_pictures, depths, [_FIRST_LOOK]) * everything >= _FAR_BEYOND
         for _ in range(_ROUNDS):
-            others = law.beyond(of_pictures) * everything >= law.look.background_from
-            if (others == background).all() and law.look is _LOOK:
+            if np.count_nonzero(background) < _FEWEST_PICTURES:
+                background = np.ones(len(self._starts), dtype=np.bool_)
+            chance = depths[background[self._owners]]
+            others = _share_beyond(of_pictures, chance, _tails(len(chance))) * everything >= MATCH_BELOW
+            if (others == background).all() or np.count_nonzero(others) < _FEWEST_PICTURES:
                 break
-            if np.count_nonzero(others) >= _FEWEST_PICTURES:
-                background = others
-            law = _Law.of(depths[background[self._owners]], _LOOK)
-        return np.minimum(law.beyond(found) * self._regions_per_picture * pictures, pictures)
+            background = others
+        share = _share_beyond(found, chance, _tails(len(chance)))
+        return np.minimum(share * self._regions_per_picture * pictures, pictures)
 
 
-class _Law(NamedTuple):
-    """The share of regions beyond a depth: that at `level`, falling by e every `scale`."""
+def _tails(regions: int) -> list[_Between]:
+    """Those that a sample of so many regions reaches; the first it always does."""
+    return [tail for tail in _TAILS if tail == _TAILS[0] or (1 - tail.end) * regions >= _FEWEST_BEYOND]
 
-    level: float
-    scale: float
-    look: _Tail
 
-    @classmethod
-    def of(cls, depths: npt.NDArray[np.float64], look: _Tail) -> _Law:
-        level, end = np.quantile(depths, [look.begin, look.end])
-        return cls(float(level), max(float(end - level) / np.log((1 - look.begin) / (1 - look.end)), 1e-6), look)
-
-    def beyond(self, depths: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        fallen = np.clip((depths - self.level) / self.scale, -10, 700)
-        share: npt.NDArray[np.float64] = np.minimum((1 - self.look.begin) * np.exp(-fallen), 1.0)
-        return share
+def _share_beyond(
+    asked: npt.NDArray[np.float64], chance: npt.NDArray[np.float64], tails: Sequence[_Between]
+) -> npt.NDArray[np.float64]:
+    """The largest share of regions that lie beyond each depth by any tail: (N,) of 0 to 1."""
+    shares = []
+    for begin, end in tails:
+        level, top = np.quantile(chance, [begin, end])
+        scale = max(float(top - level) / np.log((1 - begin) / (1 - end)), 1e-6)
+        shares.append((1 - begin) * np.exp(-np.clip((asked - level) / scale, -10, 700)))
+    largest: npt.NDArray[np.float64] = np.minimum(np.max(shares, axis=0), 1.0)
+    return largest
 
 
 def _depth(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -75,7 +75,7 @@ def test_they_are_those_of_kornia_as_it_was_published(aliked, weights, photograp
     keypoints = aliked.keypoints(found)
     pixels = keypoints.places * (1024, 768) - 0.5
     apart = np.abs(expected.keypoints.numpy()[:, None] - pixels[None]).max(axis=2)
-    assert 100 < len(apart) < len(pixels) <= 2048
+    assert 100 < len(apart) < len(pixels) <= 3 * 1024
     assert apart.min(axis=1).max() < 1e-3
     products = (expected.descriptors.numpy() * keypoints.descriptors[apart.argmin(axis=1)]).sum(axis=1)
     assert products.min() > 0.999
@@ -86,9 +86,9 @@ def test_the_strongest_are_taken(aliked, weights, photographs, found) -> None:
     few = load_features(weights, most=50)
     places = [tuple(place) for place in few.found(photographs[0])["places"].tolist()]
     everywhere = [tuple(place) for place in found["places"].tolist()]
-    assert len(set(places)) == 50 < len(everywhere)
+    assert len(places) == 150 < len(everywhere)  # at each of three scales
     # kornia chooses by the score of a pixel, which that between pixels is not quite.
-    assert set(places) <= set(everywhere[:100])
+    assert set(places[:50]) <= set(everywhere[:100])
     assert few.id != aliked.id
 
 
@@ -138,11 +138,13 @@ def test_disk_is_told_by_its_tensors(disk) -> None:
     assert features.id.startswith("disk:")
     picture = textured(1, (1024, 640))
     found = features.found(picture)
-    assert 8 < len(found["places"]) <= 2048
+    assert 8 < len(found["places"]) <= 3 * 1024
     keypoints = features.keypoints(found)
     assert keypoints.descriptors.shape == (len(found["places"]), 128)
-    # Pixels have their middles at halves.
-    assert np.allclose((keypoints.places * picture.size) % 1, 0.5, atol=1e-3)
+    # Pixels have their middles at halves: of the picture, of its half, or of its quarter.
+    at_any = [((keypoints.places * picture.size / smaller) % 1 - 0.5) for smaller in (1, 2, 4)]
+    assert (np.abs(at_any).max(axis=2).min(axis=0) < 1e-3).all()
+    assert len(features.found(Image.new("RGB", (1, 1)))["places"]) == 0
 
 
 def test_a_file_is_read_once_until_it_changes(disk, tmp_path) -> None:

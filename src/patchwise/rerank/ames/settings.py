@@ -60,8 +60,12 @@ def read_settings(place: str) -> AmesSettings:
     Raises:
         EncoderError: something is missing, there is more than one of it, or `ames.json` cannot be read.
     """
-    path = Path(place).expanduser().absolute()
-    if not path.exists():
+    try:
+        path = Path(place).expanduser().absolute()
+        there = path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EncoderError(f"rerank ames: {place[:200]!r} names no folder or checkpoint ({error})") from error
+    if not there:
         raise EncoderError(f"rerank ames: {path}: no such folder or checkpoint; {_advice(path)}")
     folder, given = (path, None) if path.is_dir() else (path.parent, path)
     said = _said(folder / SETTINGS)

@@ -43,9 +43,9 @@ def ames_in(setting: Setting, depth: int, place: str) -> Ames:
     """
     settings = read_settings(place)
     with _loading:
-        parts = _parts(settings, _stamps(settings))
         backbone = _backbone(settings, setting.encoder)
-    device = getattr(backbone, "device", "cpu")  # networks that are no torch encoders have none
+        device = getattr(backbone, "device", "cpu")  # networks that are no torch encoders have none
+        parts = _parts(settings, _stamps(settings), str(device))
     matcher = parts.matcher.to(device)
     attention = None if parts.attention is None else parts.attention.to(device)
     describer = Describer(backbone, attention, longer_side=settings.longer_side)
@@ -68,7 +68,7 @@ def ames_in(setting: Setting, depth: int, place: str) -> Ames:
 
 
 @lru_cache(maxsize=1)
-def _parts(settings: AmesSettings, _: tuple[int, ...]) -> _Parts:
+def _parts(settings: AmesSettings, _stamps: tuple[int, ...], _device: str) -> _Parts:
     attention = None if settings.attention is None else load_attention(settings.attention)
     file = None
     if settings.descriptors is not None:

@@ -17,7 +17,7 @@ __all__ = ["UNIT", "Projection", "correspondences", "projections"]
 UNIT = 1_000.0
 """Lengths are measured in this share of a picture's longer side."""
 
-_RATIO = 0.8  # Lowe, IJCV 2004; with 0.9, which ALIKED would bear, unrelated pictures are verified
+_RATIO = 0.8  # Lowe, IJCV 2004; with 0.9 unrelated pictures are verified by ALIKED
 _DUPLICATE = 2.0  # keypoints so close are one, with several orientations or scales
 _ROUNDS, _CONFIDENCE = 5_000, 0.999
 _SHORTEST = 8.0  # side of an outline

@@ -24,6 +24,8 @@ __all__ = ["LearnedFeatures", "known_features", "load_features"]
 _LEAST_SCORE = 0.1
 _LONGEST = 127  # of int8
 _CHUNK = 1 << 20
+_LEAST_SIDE = 16  # pixels of the longer side below which a network has nothing to look at
+_SIDES = (WORKING_SIDE, WORKING_SIDE // 2, WORKING_SIDE // 4)
 _BUFFERS = frozenset({"dkd.hw_grid"})  # made by kornia, in no file
 _ALIKED_HEAD = "desc_head.agg_weights"
 _ALIKED = {(16, 64): "aliked-t16", (16, 128): "aliked-n16", (32, 128): "aliked-n32"}  # n16rot has the shapes of n16
@@ -48,26 +50,34 @@ class LearnedFeatures:
     def __init__(self, network: _Network, digest: str, most: int, device: object) -> None:
         self._network, self._most, self._device = network, most, device
         version = import_module("kornia").__version__
-        self.id = f"{network.name}:{digest}:{most}:{WORKING_SIDE}:kornia-{version}:1"
+        sides = "/".join(map(str, _SIDES))
+        self.id = f"{network.name}:{digest}:{most}:{sides}:kornia-{version}:2"
 
     def found(self, picture: Image.Image) -> dict[str, npt.NDArray[np.generic]]:
-        """`places` (N, 2) float32 in [0, 1], the strongest first, and `descriptors` (N, D) int8.
+        """`places` (N, 2) float32 in [0, 1] and `descriptors` (N, D) int8, by scale and then the strongest first.
 
+        These networks know objects again at about the size they have seen them in, so a picture is looked at in three.
         A descriptor's longest number becomes 127 or -127. Its length is not kept: it is 1.
         """
-        torch = import_module("torch")
         rgb = picture.convert("RGB")
-        rgb = rgb.resize(working_size(rgb.size), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        places, descriptors = zip(*(self._found_at(rgb, side) for side in _SIDES), strict=True)
+        return {"places": np.concatenate(places), "descriptors": np.concatenate(descriptors)}
+
+    def _found_at(self, rgb: Image.Image, side: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+        torch = import_module("torch")
+        rgb = rgb.resize(working_size(rgb.size, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        if max(rgb.size) <= _LEAST_SIDE:
+            return np.empty((0, 2), dtype=np.float32), np.empty((0, self._network.dimension), dtype=np.int8)
         pixels = torch.from_numpy(np.array(rgb)).to(self._device).permute(2, 0, 1)[None] / 255
         with torch.inference_mode():
             looked = self._network.looks(self._network.module, pixels)
         points, descriptors, scores = (each.float().cpu().numpy() for each in looked)
         order = np.argsort(-scores, kind="stable")[: self._most]
         longest = np.abs(descriptors).max(axis=1, keepdims=True, initial=1e-9)
-        return {
-            "places": ((points[order] + 0.5) / rgb.size).astype(np.float32),  # pixels have their middles at integers
-            "descriptors": np.rint(descriptors * (_LONGEST / longest))[order].astype(np.int8),
-        }
+        return (
+            ((points[order] + 0.5) / rgb.size).astype(np.float32),  # pixels have their middles at integers
+            np.rint(descriptors * (_LONGEST / longest))[order].astype(np.int8),
+        )
 
     def keypoints(self, found: Mapping[str, npt.NDArray[np.generic]]) -> Keypoints:
         places, descriptors = found["places"], found["descriptors"]
@@ -80,7 +90,11 @@ class LearnedFeatures:
 
 def known_features(place: str, device: object = "cpu") -> LearnedFeatures:
     """`load_features`, once for all searches that name the same file."""
-    path = Path(place)
+    try:
+        path = Path(place).expanduser()
+        path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EncoderError(f"rerank geometric: {place[:200]!r} names no file ({error})") from error
     with _loading:
         return _loaded(path.resolve(), path.stat().st_mtime_ns if path.is_file() else 0, str(device))
 
@@ -90,7 +104,7 @@ def _loaded(path: Path, _: int, device: str) -> LearnedFeatures:
     return load_features(path, device=device)
 
 
-def load_features(path: Path, *, most: int = 2_048, device: object = "cpu") -> LearnedFeatures:
+def load_features(path: Path, *, most: int = 1_024, device: object = "cpu") -> LearnedFeatures:
     """ALIKED (Zhao et al., IEEE TIM 2023) or DISK (Tyszkiewicz et al., NeurIPS 2020) with the weights of a file.
 
     The names of its tensors say which. No code in the file is run, and nothing is downloaded.
@@ -98,7 +112,7 @@ def load_features(path: Path, *, most: int = 2_048, device: object = "cpu") -> L
     Args:
         path: weights as published: `aliked-t16.pth`, `aliked-n16.pth`, `aliked-n16rot.pth`, `aliked-n32.pth`, or
             DISK's `depth-save.pth`, `epipolar-save.pth`.
-        most: keypoints of a picture, the strongest.
+        most: keypoints of a picture at each of three scales, the strongest.
         device: where the network runs.
 
     Raises:
