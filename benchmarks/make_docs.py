@@ -274,13 +274,29 @@ def filled(page: Path, generated: str) -> str:
     return re.sub(f"(?s){START}.*?{END}", lambda _: START + generated + END, text)
 
 
+def script(name: str) -> str:
+    """The benchmark that wrote a result of this name."""
+    if name == "fusion":
+        return "expansion"
+    own = (ROOT / "benchmarks" / f"{name}.py").exists()
+    return name if own else name.rpartition("_")[0]
+
+
 def second_looks() -> str:
     """The page on second looks, each marked place filled with the table of the benchmark it names."""
     text = (ROOT / "docs" / "second-look.md").read_text(encoding="utf-8")
 
     def measured(place: re.Match[str]) -> str:
         found = load(place["name"])
-        lines = [place["start"], found["question"], "", *found["table"], "", circumstances(found, place["name"]), ""]
+        lines = [
+            place["start"],
+            found["question"],
+            "",
+            *found["table"],
+            "",
+            circumstances(found, script(place["name"])),
+            "",
+        ]
         return "\n".join([*lines, END])
 
     start = r"(?P<start><!-- generated: benchmarks/make_docs.py (?P<name>\w+) -->)"
