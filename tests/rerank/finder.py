@@ -68,12 +68,12 @@ def coordinates(size: tuple[int, int] = SIZE) -> Picture:
     return Picture(pixels, size)
 
 
-def seen_box(pixels: npt.NDArray[np.uint8]) -> Box:
-    """The box that a crop of `coordinates` was cut from, to within some pixels."""
+def seen_box(pixels: npt.NDArray[np.uint8], size: tuple[int, int] = SIZE) -> Box:
+    """The box that a crop of `coordinates(size)` was cut from, to within some pixels."""
     wide = pixels.astype(float)
     columns, rows = wide[..., 0].mean(axis=0), wide[..., 1].mean(axis=1)
     edges = []
-    for values, side in ((columns, SIZE[0]), (rows, SIZE[1])):
+    for values, side in ((columns, size[0]), (rows, size[1])):
         step = (values[-2] - values[1]) / (len(values) - 3)
         edges.append(((values[1] - 1.5 * step) / 255 * side, (values[-2] + 1.5 * step) / 255 * side))
     (x0, x1), (y0, y1) = edges

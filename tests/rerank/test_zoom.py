@@ -20,6 +20,8 @@ from patchwise.rerank import Question
 from patchwise.rerank.zoom import CALLS, Zoom
 from patchwise.search import Hit, RegionScore
 
+from .finder import coordinates, seen_box
+
 SIZE = (400, 320)
 CELL = (100.0, 80.0, 200.0, 160.0)
 QUERY = Question(np.array([1, 0], dtype=np.float32))
@@ -37,7 +39,7 @@ class Finder:
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         assert len(pixels) <= self.batch_size
-        boxes = [seen_box(each) for each in pixels]
+        boxes = [seen_box(each, SIZE) for each in pixels]
         self.seen += boxes
         return vectors_of([score_of(box, self.where) for box in boxes])
 
@@ -51,27 +53,6 @@ def vectors_of(cosines: Sequence[float]) -> npt.NDArray[np.float32]:
     return np.stack([column, np.sqrt(1 - column**2)], axis=1).astype(np.float32)
 
 
-def coordinates(size: tuple[int, int] = SIZE) -> Picture:
-    """A picture in whose pixels their own places are written."""
-    width, height = size
-    red = np.tile(np.linspace(0, 255, width), (height, 1))
-    green = np.tile(np.linspace(0, 255, height)[:, None], (1, width))
-    pixels = Image.fromarray(np.stack([red, green, np.zeros_like(red)], axis=2).round().astype(np.uint8))
-    return Picture(pixels, size)
-
-
-def seen_box(pixels: npt.NDArray[np.uint8]) -> Box:
-    """The box that a crop of `coordinates` was cut from, to within some pixels."""
-    wide = pixels.astype(float)
-    columns, rows = wide[..., 0].mean(axis=0), wide[..., 1].mean(axis=1)
-    edges = []
-    for values, side in ((columns, SIZE[0]), (rows, SIZE[1])):
-        step = (values[-2] - values[1]) / (len(values) - 3)
-        edges.append(((values[1] - 1.5 * step) / 255 * side, (values[-2] + 1.5 * step) / 255 * side))
-    (x0, x1), (y0, y1) = edges
-    return (x0, y0, x1, y1)
-
-
 def hit_at(box: Box, score: float, path: str = "/a.jpg", size: tuple[int, int] = SIZE) -> Hit:
     region = RegionScore(box, 3, (1, 1), score)
     return Hit(1, path, score, box, 3, (1, 1), size, (region,))
@@ -80,7 +61,7 @@ def hit_at(box: Box, score: float, path: str = "/a.jpg", size: tuple[int, int] =
 @pytest.mark.parametrize("where", WINDOWS)
 def test_a_small_object_is_found_in_each_place_of_the_best_region(where: Box) -> None:
     finder, hit = Finder(where), hit_at(CELL, score_of(CELL, where))
-    (found,) = Zoom(finder, lambda _: coordinates()).rerank(QUERY, [hit])
+    (found,) = Zoom(finder, lambda _: coordinates(SIZE)).rerank(QUERY, [hit])
     assert found.box == where
     assert found.score == pytest.approx(0.8, abs=0.06) and hit.score == pytest.approx(0.35)
     assert (found.level, found.cell) == (-1, (-1, -1))
@@ -94,7 +75,7 @@ def test_regions_are_the_ten_best_of_what_was_known_and_what_was_seen() -> None:
     where = WINDOWS[0]
     known = tuple(RegionScore(CELL, 0, (0, 0), score) for score in (0.5, 0.3, 0.29, 0.28, 0.1))
     hit = Hit(1, "/a.jpg", 0.5, CELL, 0, (0, 0), SIZE, known)
-    (found,) = Zoom(Finder(where), lambda _: coordinates()).rerank(QUERY, [hit])
+    (found,) = Zoom(Finder(where), lambda _: coordinates(SIZE)).rerank(QUERY, [hit])
     scores = [region.score for region in found.regions]
     assert len(scores) == 10 and scores == sorted(scores, reverse=True)
     assert known[0] in found.regions and known[-1] not in found.regions
@@ -112,7 +93,7 @@ def test_windows_lie_in_the_region_and_the_score_never_falls(
 ) -> None:
     box = (x, y, min(x + width, SIZE[0]), min(y + height, SIZE[1]))
     hit, finder = hit_at(box, score), Finder(WINDOWS[4])
-    (found,) = Zoom(finder, lambda _: coordinates()).rerank(QUERY, [hit])
+    (found,) = Zoom(finder, lambda _: coordinates(SIZE)).rerank(QUERY, [hit])
     assert found.score >= hit.score
     assert (found.score == hit.score) == (found.box == hit.box)
     assert len(finder.seen) in (0, CALLS)
@@ -123,7 +104,7 @@ def test_windows_lie_in_the_region_and_the_score_never_falls(
 
 def test_a_region_that_fits_better_than_its_windows_stays() -> None:
     finder, hit = Finder(CELL), hit_at(CELL, 0.8)
-    (found,) = Zoom(finder, lambda _: coordinates()).rerank(QUERY, [hit])
+    (found,) = Zoom(finder, lambda _: coordinates(SIZE)).rerank(QUERY, [hit])
     assert (found.score, found.box, found.level, found.cell) == (hit.score, hit.box, hit.level, hit.cell)
     assert found.regions[0] == hit.regions[0] and len(found.regions) == 10
 
@@ -133,7 +114,7 @@ def test_only_the_first_hits_are_looked_at_and_ordered_by_their_new_scores() -> 
     hits = [hit_at(CELL, 0.5 - number / 100, f"/{number:02}.jpg") for number in range(40)]
     finder = Finder(where)
     blank = Picture(Image.new("RGB", SIZE, (255, 255, 0)), SIZE)  # whose windows all look alike
-    shown = {hit.path: coordinates() if number % 2 else blank for number, hit in enumerate(hits)}
+    shown = {hit.path: coordinates(SIZE) if number % 2 else blank for number, hit in enumerate(hits)}
     found = Zoom(finder, lambda hit: shown[hit.path], depth=30).rerank(QUERY, hits)
     assert found[30:] == hits[30:]
     assert [hit.path for hit in found[:30]] == [hit.path for hit in (*hits[1:30:2], *hits[0:30:2])]
@@ -142,7 +123,7 @@ def test_only_the_first_hits_are_looked_at_and_ordered_by_their_new_scores() -> 
 
 def test_together_or_alone_is_the_same() -> None:
     hits = [hit_at(tuple(np.add(CELL, 7 * n).tolist()), 0.3, f"/{n:02}.jpg") for n in range(20)]
-    looker = Zoom(Finder(WINDOWS[8]), lambda _: coordinates())
+    looker = Zoom(Finder(WINDOWS[8]), lambda _: coordinates(SIZE))
     together = looker.rerank(QUERY, hits)
     alone = [looker.rerank(QUERY, [hit])[0] for hit in hits]
     assert sorted(together, key=lambda hit: hit.path) == alone
@@ -151,7 +132,7 @@ def test_together_or_alone_is_the_same() -> None:
 def test_zooming_again_goes_on_from_the_window() -> None:
     where = (125.0, 100.0, 150.0, 120.0)  # a quarter of the region's side
     hit = hit_at(CELL, score_of(CELL, where))
-    looker = Zoom(Finder(where), lambda _: coordinates())
+    looker = Zoom(Finder(where), lambda _: coordinates(SIZE))
     once = looker.rerank(QUERY, [hit])
     (twice,) = looker.rerank(QUERY, once)
     assert box_iou(hit.box, where) < box_iou(once[0].box, where) < box_iou(twice.box, where)
@@ -164,7 +145,7 @@ def test_pictures_that_are_gone_or_others_and_tiny_regions_keep_their_hits() -> 
     def some(hit: Hit) -> Picture:
         if hit.path == "/gone.jpg":
             raise ImageUnreadable(hit.path, "no such file")
-        return coordinates((40, 30)) if hit.path == "/other.jpg" else coordinates()
+        return coordinates((40, 30)) if hit.path == "/other.jpg" else coordinates(SIZE)
 
     kept = [hit_at(CELL, 0.9, "/gone.jpg"), hit_at(CELL, 0.85, "/other.jpg"), hit_at((5, 5, 30, 90), 0.82, "/tiny.jpg")]
     looker = Zoom(finder, some)
@@ -176,13 +157,13 @@ def test_pictures_that_are_gone_or_others_and_tiny_regions_keep_their_hits() -> 
 
 def test_parts_are_scored_at_the_window_that_wins() -> None:
     question = Question(QUERY.vector, np.array([[1, 0], [0, 1]], dtype=np.float32))
-    (found,) = Zoom(Finder(WINDOWS[2]), lambda _: coordinates()).rerank(question, [hit_at(CELL, 0.1)])
+    (found,) = Zoom(Finder(WINDOWS[2]), lambda _: coordinates(SIZE)).rerank(question, [hit_at(CELL, 0.1)])
     assert found.part_scores[0] == pytest.approx(found.score)
     assert found.part_scores[1] == pytest.approx(np.sqrt(1 - found.score**2), abs=1e-3)
 
 
 def test_a_picture_decoded_smaller_is_seen_at_the_same_places() -> None:
-    half = Picture(coordinates().pixels.resize((200, 160)), SIZE)
+    half = Picture(coordinates(SIZE).pixels.resize((200, 160)), SIZE)
     finder = Finder(WINDOWS[5])
     (found,) = Zoom(finder, lambda _: half).rerank(QUERY, [hit_at(CELL, 0.1)])
     assert found.box == WINDOWS[5]
@@ -206,7 +187,7 @@ class WholeImages(Finder):
         self.pictures += len(pictures)
         found = []
         for pixels, boxes in zip(pictures, boxes_rel, strict=True):
-            x0, y0, x1, y1 = seen_box(pixels)
+            x0, y0, x1, y1 = seen_box(pixels, SIZE)
             scale, shift = np.array([x1 - x0, y1 - y0] * 2), np.array([x0, y0] * 2)
             found.append(vectors_of([score_of(tuple(box), self.where) for box in (boxes * scale + shift).tolist()]))
         return found
@@ -216,7 +197,7 @@ def test_an_encoder_of_whole_images_is_shown_the_region_once() -> None:
     encoder = WholeImages(WINDOWS[6])
     assert isinstance(encoder, DenseEncoder)
     hits = [hit_at(CELL, 0.1, f"/{number}.jpg") for number in range(5)]
-    found = Zoom(encoder, lambda _: coordinates()).rerank(QUERY, hits)
+    found = Zoom(encoder, lambda _: coordinates(SIZE)).rerank(QUERY, hits)
     assert [hit.box for hit in found] == [WINDOWS[6]] * 5
     assert encoder.pictures == 5 and not encoder.seen
 

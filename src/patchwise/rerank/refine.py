@@ -16,10 +16,9 @@ from patchwise.encoders import DenseEncoder, Encoder
 from patchwise.errors import ImageError
 from patchwise.images import Picture
 from patchwise.indexing.passes import Inputs, passes_of
-from patchwise.regions import Regions
-from patchwise.regions.base import REGION_DTYPE
 from patchwise.rerank.base import Question
 from patchwise.rerank.belief import Belief, touched
+from patchwise.rerank.looking import CELL, LEVEL, encoded, laid
 from patchwise.search import Hit, RegionScore
 
 __all__ = ["Refine", "calls"]
@@ -49,7 +48,6 @@ _REGIONS_PER_HIT = 10  # as `Hit` has it
 _LEAST_SIDE = 8.0  # pixels of the upright original
 _HITS_AT_ONCE = 8  # whose regions are encoded together
 _ALBUM_BYTES = 256 * 2**20  # of pictures kept between rounds; others are read again
-_LEVEL, _CELL = -1, (-1, -1)  # of a region without a place in a grid
 
 
 def calls(depth: int) -> int:
@@ -134,10 +132,10 @@ class Refine:
                 if picture is None:
                     pursuit.gone = True
                 elif len(boxes := asked(pursuit)):
-                    shown.append((pursuit, boxes, self._passes.cut(picture, _laid(boxes))))
+                    shown.append((pursuit, boxes, self._passes.cut(picture, laid(boxes))))
             if not shown:
                 continue
-            vectors = self._encoded(Inputs.joined([inputs for _, _, inputs in shown])).astype(np.float64)
+            vectors = encoded(self._passes, Inputs.joined([inputs for _, _, inputs in shown])).astype(np.float64)
             scores = vectors @ question.vector.astype(np.float64)
             ends = np.cumsum([len(boxes) for _, boxes, _ in shown])[:-1]
             for (pursuit, boxes, _), own, of_own in zip(
@@ -147,10 +145,6 @@ class Refine:
                     pursuit.conclude(boxes, own, of_own)
                 else:
                     pursuit.add(boxes, own)
-
-    def _encoded(self, inputs: Inputs) -> npt.NDArray[np.float32]:
-        size = self._passes.batch_size
-        return np.concatenate([self._passes.encode(inputs[at : at + size]) for at in range(0, len(inputs), size)])
 
 
 class _Album:
@@ -246,7 +240,7 @@ class _Pursuit:
     def refined(self, question: Question) -> Hit:
         """The hit with the box concluded."""
         first, *others = (
-            RegionScore(_box(box), _LEVEL, _CELL, float(score))
+            RegionScore(_box(box), LEVEL, CELL, float(score))
             for box, score in zip(self._concluded, self._fits, strict=True)
         )
         ground = self._belief.place().ground
@@ -258,8 +252,8 @@ class _Pursuit:
             self.hit,
             score=self.score,
             box=first.box,
-            level=_LEVEL,
-            cell=_CELL,
+            level=LEVEL,
+            cell=CELL,
             regions=(first, *self.hit.regions)[:_REGIONS_PER_HIT],
             part_scores=parts,
             instances=_apart(first, sorted(near, key=lambda each: -each.score)),
@@ -278,10 +272,3 @@ def _apart(first: RegionScore, others: Sequence[RegionScore]) -> tuple[RegionSco
 def _box(edges: Boxes) -> Box:
     x0, y0, x1, y1 = edges.tolist()
     return (x0, y0, x1, y1)
-
-
-def _laid(boxes: Boxes) -> Regions:
-    """Boxes in pixels as regions without a place in a grid."""
-    table = np.full(len(boxes), -1, dtype=REGION_DTYPE)
-    table["box"] = boxes
-    return Regions(table)

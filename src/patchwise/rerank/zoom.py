@@ -14,8 +14,8 @@ from patchwise.errors import ImageError
 from patchwise.images import Picture
 from patchwise.indexing.passes import Inputs, passes_of
 from patchwise.regions import Sliding, View
-from patchwise.regions.base import REGION_DTYPE, Regions
 from patchwise.rerank.base import Question
+from patchwise.rerank.looking import CELL, LEVEL, encoded, laid
 from patchwise.search import Hit, RegionScore
 
 __all__ = ["CALLS", "Zoom"]
@@ -27,7 +27,6 @@ CALLS = _WINDOWS.typical_count - 1
 _LEAST_SIDE = 16.0  # pixels of the upright original; a smaller window has nothing to tell
 _HITS_AT_ONCE = 16  # whose windows are encoded together
 _REGIONS_PER_HIT = 10  # as `Hit` has it
-_LEVEL, _CELL = -1, (-1, -1)  # of a region without a place in the gallery's own grid
 
 
 class Zoom:
@@ -62,7 +61,7 @@ class Zoom:
         inputs = [each[1] for each in shown if each is not None]
         if not inputs:
             return list(hits)
-        vectors = iter(self._encoded(Inputs.joined(inputs)))
+        vectors = iter(encoded(self._passes, Inputs.joined(inputs)))
         return [
             hit if each is None else _closer(hit, each[0], np.stack(list(islice(vectors, len(each[0])))), question)
             for hit, each in zip(hits, shown, strict=True)
@@ -85,12 +84,8 @@ class Zoom:
         size = (x1 - x0, y1 - y0)
         inside = _WINDOWS.regions(View(size)).boxes[1:]
         return inside + np.array([x0, y0, x0, y0], dtype=np.float32), self._passes.cut(
-            _cut_out(picture, (x0, y0, x1, y1)), _laid(inside)
+            _cut_out(picture, (x0, y0, x1, y1)), laid(inside)
         )
-
-    def _encoded(self, inputs: Inputs) -> npt.NDArray[np.float32]:
-        step = self._passes.batch_size
-        return np.concatenate([self._passes.encode(inputs[at : at + step]) for at in range(0, len(inputs), step)])
 
 
 def _cut_out(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
@@ -100,16 +95,10 @@ def _cut_out(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
     return Picture(picture.pixels.crop((x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))), (box[2] - box[0], box[3] - box[1]))
 
 
-def _laid(boxes: npt.NDArray[np.float32]) -> Regions:
-    table = np.full(len(boxes), -1, dtype=REGION_DTYPE)
-    table["box"] = boxes
-    return Regions(table)
-
-
 def _closer(hit: Hit, boxes: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32], question: Question) -> Hit:
     scores = vectors.astype(np.float64) @ question.vector.astype(np.float64)
     seen = [
-        RegionScore((x0, y0, x1, y1), _LEVEL, _CELL, float(score))
+        RegionScore((x0, y0, x1, y1), LEVEL, CELL, float(score))
         for (x0, y0, x1, y1), score in zip(boxes.tolist(), scores, strict=True)
     ]
     regions = tuple(sorted((*hit.regions, *seen), key=lambda region: -region.score)[:_REGIONS_PER_HIT])
@@ -120,4 +109,4 @@ def _closer(hit: Hit, boxes: npt.NDArray[np.float32], vectors: npt.NDArray[np.fl
     if question.parts is not None:
         fits = tuple(map(float, question.parts.astype(np.float64) @ vectors[best].astype(np.float64)))
     first = seen[best]
-    return replace(hit, score=first.score, box=first.box, level=_LEVEL, cell=_CELL, regions=regions, part_scores=fits)
+    return replace(hit, score=first.score, box=first.box, level=LEVEL, cell=CELL, regions=regions, part_scores=fits)

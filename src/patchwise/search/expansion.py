@@ -118,7 +118,7 @@ def merged(first: Sequence[Hit], second: Sequence[Hit]) -> list[Hit]:
     evidence from the query's own picture; then the others of the second, then what only the first had.
     """
     sure = [hit for hit in first if hit.matches]
-    verified = [hit for hit in second if hit.geometry is not None and hit.geometry.verdict == "verified"]
+    verified = [hit for hit in second if hit.verified]
     kept: dict[str, Hit] = {}
     for hit in (*sure, *verified, *second, *first):
         kept.setdefault(hit.path, hit)

@@ -114,7 +114,7 @@ def _combined(scores: Sequence[float], method: str) -> float:
 
 
 def _one(own: Sequence[Hit], score: float) -> Hit:
-    winner = max(own, key=lambda hit: (hit.geometry is not None and hit.geometry.verdict == "verified", hit.score))
+    winner = max(own, key=lambda hit: (hit.verified, hit.score))
     expected = [hit.expected_false_matches for hit in own if hit.expected_false_matches is not None]
     return replace(
         winner,

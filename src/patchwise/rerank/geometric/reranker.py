@@ -11,6 +11,7 @@ from patchwise.rerank.base import Arrays, Question, Remembered
 from patchwise.rerank.geometric.evidence import VERIFIED, raised
 from patchwise.rerank.geometric.homography import Projection, projections
 from patchwise.rerank.geometric.local_features import Keypoints, LocalFeatures, Sift, import_opencv
+from patchwise.rerank.looking import CELL, LEVEL
 from patchwise.search import Geometry, Hit, RegionScore
 
 __all__ = ["FEWEST", "MOST_INSTANCES", "Geometric"]
@@ -19,7 +20,6 @@ FEWEST = 8
 """Keypoints of a picture below which nothing is said of it."""
 
 MOST_INSTANCES = 6
-_LEVEL, _CELL = -1, (-1, -1)  # of a region without a place in a grid
 
 
 class Geometric:
@@ -74,7 +74,7 @@ class Geometric:
 
 
 def _verified(hit: Hit, found: Sequence[Projection]) -> Hit:
-    places = [RegionScore(each.box(hit.size), _LEVEL, _CELL, raised(hit.score, each.log_alarms)) for each in found]
+    places = [RegionScore(each.box(hit.size), LEVEL, CELL, raised(hit.score, each.log_alarms)) for each in found]
     # The first was found with the others in its way, so a further one may be as sure.
     first = places[0]
     regions = (first, *hit.regions)[: max(len(hit.regions), 1)]
@@ -82,8 +82,8 @@ def _verified(hit: Hit, found: Sequence[Projection]) -> Hit:
         hit,
         score=first.score,
         box=first.box,
-        level=_LEVEL,
-        cell=_CELL,
+        level=LEVEL,
+        cell=CELL,
         regions=regions,
         instances=tuple(sorted(places[1:], key=lambda place: -place.score)) or hit.instances,
         geometry=Geometry("verified", found[0].inliers, found[0].corners(hit.size)),
