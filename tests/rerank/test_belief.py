@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from patchwise.boxes import iou_xyxy
 from patchwise.regions import View, parse_regions
@@ -22,19 +20,23 @@ def test_the_expected_fit_by_hand() -> None:
     assert fit[1] == pytest.approx([0.25**0.85, 0.25**0.5, 1, 0.25**0.85])
 
 
-@given(st.integers(0, 2**32 - 1))
-@settings(max_examples=50, deadline=None)
-def test_a_place_is_found_from_the_grid_alone(seed: int) -> None:
+def test_a_place_is_found_from_the_grid_alone() -> None:
     """Of objects from a seventh to two thirds of the side, with scores as the model has them."""
-    draw = np.random.default_rng(seed)
-    sides = draw.uniform(0.15, 0.65) * np.exp(draw.uniform(-0.25, 0.25, 2))
-    low = draw.uniform(0, 1 - sides)
-    true = np.concatenate([low, low + sides])[None]
-    scores = 0.1 + 0.6 * expected_fit(true, GRID)[0]
-    place = Belief(GRID, scores).place()
-    best_of_grid = iou_xyxy(true, GRID[scores.argmax()][None])[0, 0]
-    assert iou_xyxy(true, place.box[None])[0, 0] > min(best_of_grid, 0.5)
-    assert place.ground == pytest.approx(0.1, abs=0.1)
+    found, best_of_grid = [], []
+    for seed in range(200):  # single objects may come out worse than by the grid: about one in twenty
+        draw = np.random.default_rng(seed)
+        sides = draw.uniform(0.15, 0.65) * np.exp(draw.uniform(-0.25, 0.25, 2))
+        low = draw.uniform(0, 1 - sides)
+        true = np.concatenate([low, low + sides])[None]
+        scores = 0.1 + 0.6 * expected_fit(true, GRID)[0]
+        place = Belief(GRID, scores).place()
+        assert place.ground == pytest.approx(0.1, abs=0.1)
+        found.append(iou_xyxy(true, place.box[None])[0, 0])
+        best_of_grid.append(iou_xyxy(true, GRID[scores.argmax()][None])[0, 0])
+    assert np.mean(best_of_grid) < 0.5
+    assert np.mean(found) > 0.7
+    assert np.quantile(found, 0.05) > 0.45
+    assert np.mean(np.greater(found, best_of_grid)) > 0.9
 
 
 def test_looking_closer_narrows_it_down() -> None:
