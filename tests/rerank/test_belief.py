@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from patchwise.boxes import iou_xyxy
 from patchwise.regions import View, parse_regions
