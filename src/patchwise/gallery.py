@@ -228,12 +228,15 @@ class Gallery(GallerySearch):
         self,
         *paths: str | os.PathLike[str],
         follow_links: bool = False,
+        within: Iterable[str | os.PathLike[str]] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Callable[[IndexProgress], None] | None = None,
     ) -> IndexReport:
         """Bring the gallery up to date with files and folders: new, changed, renamed and vanished images.
 
-        Images outside the given paths are not touched. Interrupted, the next call goes on where this one stopped.
+        Images outside the given paths are not touched. Interrupted, as by an error that `progress` raises, the next
+        call goes on where this one stopped. With `within`, what really lies outside all of these folders, as links may
+        lead out, is left out and noted among the `unreadable_folders` of the report.
 
         Raises:
             UsageError: a path does not exist.
@@ -243,7 +246,7 @@ class Gallery(GallerySearch):
         """
         if not paths:
             raise UsageError("nothing to index: name at least one file or folder")
-        return self._add(walk(paths, follow_links=follow_links), max_pixels, progress)
+        return self._add(walk(paths, follow_links=follow_links, within=within), max_pixels, progress)
 
     def add_listed(
         self,

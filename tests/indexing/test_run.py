@@ -529,6 +529,27 @@ def test_a_keyboard_interrupt_anywhere_else_keeps_what_is_encoded(
     assert gallery.info().dead_regions == 0
 
 
+@pytest.mark.parametrize("stop_at", [1, 3])
+def test_whatever_progress_raises_ends_the_run_and_keeps_what_is_encoded(
+    gallery: Gallery, picture_folder: Path, fake_encoder: Any, stop_at: int
+) -> None:
+    class Cancelled(Exception):
+        pass
+
+    def stop(event: module.IndexProgress) -> None:
+        if event.done == stop_at:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        gallery.add(picture_folder, progress=stop)
+    assert len(gallery) == stop_at
+    assert gallery.verify().problems == []
+    encoded = fake_encoder.encoded_regions
+    assert encoded < 6 * REGIONS  # it did end
+    assert gallery.add(picture_folder).added == 6 - stop_at
+    assert len(gallery) == gallery.info().distinct_images == 6
+
+
 def test_an_interrupted_rename_is_finished_by_the_next_run(
     gallery: Gallery, picture_folder: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,3 +229,46 @@ def test_a_file_that_vanishes_during_the_walk_is_left_out(
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert names(walk([root]), root) == ["a.png", "folder/c.png"]
+
+
+def test_links_that_lead_out_of_the_allowed_folders_are_left_out_and_noted(
+    tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = tree("a.png", "in/b.png", "other/c.png")
+    outside = tmp_path / "outside"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "secret.png").write_bytes(b"")
+    (outside / "deep" / "secret.png").write_bytes(b"")
+    (root / "to_file.png").symlink_to(outside / "secret.png")
+    (root / "to_folder").symlink_to(outside)
+    (root / "to_inside.png").symlink_to(root / "a.png")
+    (root / "to_inside").symlink_to(root / "in")
+    (root / "up").symlink_to(tmp_path)  # above the root, and back into it
+
+    found = walk([root], follow_links=True, within=[root])
+    assert sorted(
+        os.path.realpath(file.path) for file in found.files if file.path.endswith(("a.png", "inside.png"))
+    ) == [
+        str(root / "a.png"),
+        str(root / "a.png"),
+    ]
+    assert all(os.path.realpath(file.path).startswith(str(root)) for file in found.files)
+    assert {(os.path.relpath(path, root), reason) for path, reason in found.unreadable} == {
+        (name, "leads out of the folders that may be indexed") for name in ("to_file.png", "to_folder", "up")
+    }
+    assert names(walk([root], within=[root]), root) == ["a.png", "in/b.png", "other/c.png", "to_inside.png"]
+    assert [path for path, _ in walk([root], within=[root]).unreadable] == [str(root / "to_file.png")]
+
+
+def test_roots_outside_the_allowed_folders_are_left_out_whether_they_exist_or_not(
+    tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = tree("in/a.png", "inside/b.png")
+    linked = tmp_path / "linked"
+    linked.symlink_to(root / "in")
+    asked = [root / "in", root / "inside", root / "in" / ".." / "inside", tmp_path / "nowhere", linked]
+    found = walk(asked, within=[root / "in"])
+    assert {os.path.realpath(file.path) for file in found.files} == {str(root / "in" / "a.png")}
+    assert {path for path, _ in found.unreadable} == {str(root / "inside"), str(tmp_path / "nowhere")}
+    assert walk([root / "in"], within=[]).files == []
+    assert len(walk([root], within=["/"]).files) == 2

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.encoders import Encoder
-from patchwise.errors import EncoderError, GalleryError, ImageError
+from patchwise.errors import GalleryError, ImageError
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing.ahead import ahead
 from patchwise.indexing.encode import BatchEncoder
@@ -77,7 +77,8 @@ def index_paths(
 ) -> IndexReport:
     """Bring the gallery up to date with the files found; an interrupted run is continued by the next.
 
-    The encoder is loaded only when a file needs a look.
+    The encoder is loaded only when a file needs a look. Whatever `progress` raises ends the run, and what is encoded by
+    then is committed.
 
     Raises:
         GalleryError: a root holds no image at all any more, although the gallery knows some from there.
@@ -107,7 +108,9 @@ def index_paths(
             for looked in ahead(look, todo, passes.input_bytes(strategy), workers):
                 run.take(looked)
             run.finish()
-        except (KeyboardInterrupt, EncoderError):
+        except GalleryError:
+            raise  # the gallery takes no more; what was committed before is safe
+        except BaseException:
             run.commit()
             raise
     if vanished:

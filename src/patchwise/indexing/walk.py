@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from patchwise.errors import ImageUnreadable, UsageError
 from patchwise.images import image_suffixes, stat_image
 
 __all__ = ["FoundFile", "Walk", "listed", "walk"]
+
+_OUTSIDE = "leads out of the folders that may be indexed"
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,17 @@ class Walk:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def walk(roots: Iterable[str | os.PathLike[str]], *, follow_links: bool = False) -> Walk:
+def walk(
+    roots: Iterable[str | os.PathLike[str]],
+    *,
+    follow_links: bool = False,
+    within: Iterable[str | os.PathLike[str]] | None = None,
+) -> Walk:
     """List the image files under folders, and files named themselves whatever their ending, sorted by path.
 
     Hidden files and folders (leading dot) are passed over. Links to folders are followed only with
-    `follow_links`, and then no folder is entered twice.
+    `follow_links`, and then no folder is entered twice. With `within`, files and folders that really lie outside all
+    of these folders, as links may lead out, are noted among the unreadable and left out.
 
     Raises:
         UsageError: a root does not exist, or is neither file nor folder.
@@ -43,7 +51,11 @@ def walk(roots: Iterable[str | os.PathLike[str]], *, follow_links: bool = False)
     found = Walk([os.path.abspath(root) for root in roots])
     files: dict[str, FoundFile] = {}
     entered: set[tuple[int, int]] = set()
+    allowed = None if within is None else [os.path.realpath(folder) for folder in within]
     for root in found.roots:
+        if _leads_out(root, allowed):
+            found.unreadable.append((root, _OUTSIDE))
+            continue
         try:
             status = os.stat(root)
         except OSError as error:
@@ -51,7 +63,7 @@ def walk(roots: Iterable[str | os.PathLike[str]], *, follow_links: bool = False)
                 f"{root}: {_reason(error)}; to drop what the gallery holds from there: patchwise remove {root}"
             ) from error
         if stat.S_ISDIR(status.st_mode):
-            for file in _folder(root, follow_links, entered, found.unreadable):
+            for file in _folder(root, follow_links, entered, found.unreadable, allowed):
                 files[file.path] = file
         elif stat.S_ISREG(status.st_mode):
             files[root] = FoundFile(root, status.st_mtime_ns, status.st_size)
@@ -77,7 +89,11 @@ def listed(root: str | os.PathLike[str], names: Iterable[str]) -> Walk:
 
 
 def _folder(
-    root: str, follow_links: bool, entered: set[tuple[int, int]], unreadable: list[tuple[str, str]]
+    root: str,
+    follow_links: bool,
+    entered: set[tuple[int, int]],
+    unreadable: list[tuple[str, str]],
+    allowed: Sequence[str] | None,
 ) -> Iterator[FoundFile]:
     suffixes = image_suffixes()
     waiting = [root]
@@ -98,13 +114,25 @@ def _folder(
             if entry.name.startswith("."):
                 continue
             try:
-                if entry.is_dir(follow_symlinks=follow_links):
+                is_folder = entry.is_dir(follow_symlinks=follow_links)
+                if not is_folder and os.path.splitext(entry.name)[1].lower() not in suffixes:
+                    continue
+                if entry.is_symlink() and _leads_out(entry.path, allowed):
+                    unreadable.append((entry.path, _OUTSIDE))
+                elif is_folder:
                     waiting.append(entry.path)
-                elif os.path.splitext(entry.name)[1].lower() in suffixes and entry.is_file():
+                elif entry.is_file():
                     status = entry.stat()
                     yield FoundFile(entry.path, status.st_mtime_ns, status.st_size)
             except OSError as error:
                 unreadable.append((entry.path, _reason(error)))
+
+
+def _leads_out(path: str, allowed: Sequence[str] | None) -> bool:
+    if allowed is None:
+        return False
+    real = os.path.realpath(path)
+    return not any(real == folder or real.startswith(folder.rstrip(os.sep) + os.sep) for folder in allowed)
 
 
 def _reason(error: OSError) -> str:
