@@ -145,6 +145,20 @@ def test_a_shard_of_dead_rows_only(varied: Store) -> None:
     assert list(snapshot.runs(10)) == []
 
 
+@pytest.mark.parametrize("max_rows", [1, 7, 31, 10**6])
+@pytest.mark.parametrize("left_out", [[], [0], [2, 3], [6], list(range(7))], ids=str)
+def test_runs_cover_what_is_chosen(varied: Store, max_rows: int, left_out: list[int]) -> None:
+    snapshot = varied.snapshot()
+    chosen = np.ones(len(snapshot), dtype=bool)
+    chosen[left_out] = False
+    seen: list[int] = []
+    for first, end, vectors in snapshot.runs(max_rows, chosen):
+        expected = np.concatenate([snapshot.vectors(index) for index in range(first, end)])
+        np.testing.assert_array_equal(vectors, expected)
+        seen += range(first, end)
+    assert seen == np.flatnonzero(chosen).tolist()
+
+
 @pytest.mark.parametrize("max_rows", [1, 7, 36, 1000])
 def test_runs_cover_everything_in_order(varied: Store, max_rows: int) -> None:
     snapshot = varied.snapshot()

@@ -95,6 +95,11 @@ class Snapshot:
         return np.repeat(self.starts[pictures] - before, counts) + np.arange(counts.sum())
 
     @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """The catalogue's id of each picture, which no other picture ever gets: (pictures,) int64."""
+        return self._ids
+
+    @property
     def places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Where each picture's rows begin: (pictures,) shards, and (pictures,) rows within them."""
         return self._shard, self._first
@@ -190,7 +195,7 @@ class Snapshot:
         if allowed is None:
             allowed = np.zeros(len(self), dtype=np.bool_)
             for path in key:
-                place = self._places(self._catalogue.contents_under(path))
+                place = self.find(self._catalogue.contents_under(path))
                 allowed[place[place >= 0]] = True
             allowed.flags.writeable = False
             if len(self._under) >= _FOLDERS_REMEMBERED:
@@ -198,7 +203,7 @@ class Snapshot:
             self._under[key] = allowed
         return allowed
 
-    def _places(self, contents: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def find(self, contents: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Pictures with these ids: (N,) int64 to (N,) int64, -1 where none is live in this snapshot."""
         if not len(self):
             return np.full(len(contents), -1, dtype=np.int64)
@@ -210,7 +215,7 @@ class Snapshot:
         """How many files hold each picture: (pictures,) int64."""
         contents, files = self._catalogue.files_per_content().T
         counts = np.zeros(len(self), dtype=np.int64)
-        place = self._places(contents)
+        place = self.find(contents)
         counts[place[place >= 0]] = files[place >= 0]
         return counts
 
@@ -219,16 +224,19 @@ class Snapshot:
         content = self._catalogue.content_of(path)
         if content is None:
             return None
-        index = int(self._places(np.array([content]))[0])
+        index = int(self.find(np.array([content]))[0])
         return index if index >= 0 else None
 
-    def runs(self, max_rows: int) -> Iterator[tuple[int, int, npt.NDArray[np.float16]]]:
+    def runs(
+        self, max_rows: int, chosen: npt.NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[int, int, npt.NDArray[np.float16]]]:
         """Live vectors as (first picture, one past the last, rows), whole pictures, in order.
 
         A run holds at most `max_rows` rows, or one picture where that alone has more. fp16 rows are mapped, and let go
-        of when the next run is asked for: a pass over all of them needs memory for two runs only.
+        of when the next run is asked for: a pass over all of them needs memory for two runs only. `chosen` says which
+        pictures are wanted: (pictures,) bool.
         """
-        stretches = self.stretches(max_rows)
+        stretches = self.stretches(max_rows, chosen)
         following = next(stretches, None)
         while following is not None:
             (index, end, shard, first, last), following = following, next(stretches, None)
@@ -237,11 +245,17 @@ class Snapshot:
             yield index, end, self.shard_vectors(shard, first, last)
             self.release(shard, first, last)
 
-    def stretches(self, max_rows: int) -> Iterator[tuple[int, int, int, int, int]]:
+    def stretches(
+        self, max_rows: int, chosen: npt.NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[int, int, int, int, int]]:
         """The same places as (first picture, one past the last, shard, first row in it, one past the last)."""
         starts, index = self.starts, 0
         behind_another = (self._shard[1:] == self._shard[:-1]) & (self._first[1:] == self._first[:-1] + self._rows[:-1])
+        if chosen is not None:
+            behind_another &= chosen[1:] == chosen[:-1]
         for stretch_end in np.append(np.flatnonzero(~behind_another) + 1, len(self)).tolist():
+            if chosen is not None and index < stretch_end and not chosen[index]:
+                index = stretch_end
             while index < stretch_end:
                 end = int(np.searchsorted(starts, starts[index] + max_rows, side="right")) - 1
                 end = min(max(end, index + 1), stretch_end)
