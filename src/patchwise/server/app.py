@@ -1,0 +1,54 @@
+"""The application, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from threading import Event
+
+from fastapi import FastAPI
+
+from patchwise import __version__
+from patchwise.gallery import Gallery
+from patchwise.server.dependencies import State
+from patchwise.server.galleries import Galleries
+from patchwise.server.limits import Pool
+from patchwise.server.openapi import describe
+from patchwise.server.problems import install_handlers
+from patchwise.server.routes import ROUTERS
+from patchwise.server.settings import Settings
+
+__all__ = ["API", "build_app"]
+
+API = "/api/v1"
+
+
+def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None = None) -> FastAPI:
+    """See `patchwise.server.create_app`."""
+    galleries = Galleries(settings, open_gallery)
+    state = State(settings, galleries, Pool(settings.threads, settings.queue), Event())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        state.stopping.set()
+        state.pool.close()
+        galleries.close()
+
+    # The pages for trying an API out that come with FastAPI are loaded from elsewhere.
+    app = FastAPI(
+        title="patchwise",
+        version=__version__,
+        description="Find every image in a collection that shows the same object, and show where.",
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.server = state
+    install_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router, prefix=API)
+    describe(app, token=settings.token is not None)
+    return app

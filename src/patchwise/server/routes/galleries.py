@@ -1,0 +1,58 @@
+"""Which galleries there are, and what they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter
+
+from patchwise.encoders import TextEncoder
+from patchwise.server import schemas
+from patchwise.server.dependencies import Served, Server, State
+from patchwise.server.galleries import ServedGallery
+from patchwise.server.problems import problems
+from patchwise.server.texts import text_of_path
+
+router = APIRouter(tags=["galleries"])
+
+_FOLDERS = 200
+
+
+@router.get("/galleries", operation_id="list_galleries", summary="List galleries", responses=problems(503))
+async def list_galleries(server: Server) -> schemas.Galleries:
+    """All galleries, the default first."""
+    found = await server.pool.run(lambda: [_described(served, server) for served in server.galleries])
+    return schemas.Galleries(galleries=found)
+
+
+@router.get(
+    "/galleries/{gallery}", operation_id="get_gallery", summary="Describe a gallery", responses=problems(404, 422, 503)
+)
+async def get_gallery(served: Served, server: Server) -> schemas.Gallery:
+    """What a gallery holds, and what can be done with it."""
+    return await server.pool.run(_described, served, server)
+
+
+def _described(served: ServedGallery, server: State) -> schemas.Gallery:
+    info = served.gallery.info()
+    encoder = str(info.encoder["id"])
+    return schemas.Gallery(
+        name=served.name,
+        images=info.images,
+        distinct_images=info.distinct_images,
+        regions=info.regions,
+        unreadable=len(info.unreadable),
+        encoder=text_of_path(Path(encoder).name),  # one of your own is named by its file's path
+        dimension=int(info.encoder["dimension"]),
+        regions_strategy=text_of_path(Path(info.regions_strategy).name),
+        reads_text=isinstance(served.gallery.encoder, TextEncoder),
+        created=info.created,
+        can_add=served.writable,
+        can_remove=served.writable,
+        roots=served.writable and bool(server.settings.roots),
+        folders=[
+            schemas.FolderCount(path=text_of_path(path), images=images) for path, images in served.folders()[:_FOLDERS]
+        ],
+        metadata=[],
+        version=served.version,
+    )
