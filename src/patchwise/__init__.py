@@ -10,6 +10,7 @@ from patchwise._version import __version__
 if TYPE_CHECKING:
     from patchwise.errors import PatchwiseError
     from patchwise.gallery import Gallery, GalleryInfo, QueryResult
+    from patchwise.hits import Hits
     from patchwise.indexing import QueryPart
     from patchwise.search import Explanation, Hit, RegionScore
 
@@ -18,6 +19,7 @@ __all__ = [
     "Gallery",
     "GalleryInfo",
     "Hit",
+    "Hits",
     "PatchwiseError",
     "QueryPart",
     "QueryResult",
@@ -30,6 +32,7 @@ _HOMES = {
     "Gallery": "patchwise.gallery",
     "GalleryInfo": "patchwise.gallery",
     "Hit": "patchwise.search",
+    "Hits": "patchwise.hits",
     "PatchwiseError": "patchwise.errors",
     "QueryPart": "patchwise.indexing",
     "QueryResult": "patchwise.gallery",

@@ -17,6 +17,7 @@ from patchwise.boxes import Box
 from patchwise.compression import DEFAULT_RECALL
 from patchwise.encoders import Encoder
 from patchwise.errors import ImageUnreadable, PatchwiseError, UsageError
+from patchwise.hits import Hits
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing import EncodedQuery, Query, QueryPart, QuerySource, encode_queries, encode_query
 from patchwise.indexing.parts import batch_parts, query_label, query_parts
@@ -46,6 +47,11 @@ class QueryResult:
         """The answer to a query of these parts."""
         box = _as_box(parts[0].box) if len(parts) == 1 else None
         return cls(query_label(parts), box, tuple(hits), error, tuple(parts))
+
+    def _repr_html_(self) -> str:
+        from patchwise.report.notebook import hits_html
+
+        return hits_html(self.hits, self.parts, self.error)
 
 
 class GallerySearch(ABC):
@@ -143,7 +149,7 @@ class GallerySearch(ABC):
         collapse: bool = False,
         fetch: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Find the images that show what the query shows or says, best first.
 
         Args:
@@ -179,7 +185,7 @@ class GallerySearch(ABC):
         answer = next(answering.answers([asked]))
         if isinstance(answer, PatchwiseError):
             raise answer
-        return answer
+        return Hits(answer, parts)
 
     def search_many(
         self,

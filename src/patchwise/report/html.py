@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,9 +12,10 @@ from string import Template
 from PIL import Image
 
 from patchwise.boxes import Box
-from patchwise.report.draw import colour_heat, thumbnail
-from patchwise.report.text import by_chance, grid_place, printable
-from patchwise.search import Explanation, Hit, RegionScore
+from patchwise.report.draw import colour_heat
+from patchwise.report.pieces import ReportPart, asked_figure, data_uri, evidence, image_tag, overlay, region_words
+from patchwise.report.text import printable
+from patchwise.search import Explanation, Hit
 
 __all__ = ["ReportHit", "ReportPart", "ReportSection", "render_html"]
 
@@ -35,20 +34,6 @@ class ReportHit:
     picture: Image.Image | str
     true_box: Box | None = None
     note: str = ""
-
-
-@dataclass(frozen=True)
-class ReportPart:
-    """One part of a query as shown: a picture with `box` in pixels of its upright `size`, or a text.
-
-    `name` and `weight` tell the parts of a combined query apart.
-    """
-
-    shown: Image.Image | str
-    size: tuple[int, int] = (1, 1)
-    box: Box | None = None
-    name: str = "query"
-    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +65,7 @@ def _section(section: ReportSection) -> str:
     cards: list[str] = []
     folded: list[str] = []
     for shown, heat in zip(section.hits, heats, strict=True):
-        card = _card(shown, _data_uri(Image.fromarray(colour_heat(heat, low, high)), "PNG"), section.parts)
+        card = _card(shown, data_uri(Image.fromarray(colour_heat(heat, low, high)), "PNG"), section.parts)
         (folded if section.verdict and shown.hit.matches is False else cards).append(card)
     rest = ""
     if folded:
@@ -88,27 +73,15 @@ def _section(section: ReportSection) -> str:
 <div class="hits">{"".join(folded)}</div></details>"""
     empty = "" if cards else '<p class="none">Nothing matched.</p>'
     summary = f'<p class="summary">{escape(section.summary)}</p>' if section.summary else ""
+    asked = "".join(asked_figure(part, alone=len(section.parts) == 1, longest=_LONGEST) for part in section.parts)
     return f"""<section>
 <h2>{escape(printable(section.title))}</h2>{summary}
 <div class="row">
-<div class="asked">{"".join(_asked(part, alone=len(section.parts) == 1) for part in section.parts)}</div>
+<div class="asked">{asked}</div>
 <div><div class="hits">{"".join(cards)}{empty}</div>{rest}</div>
 </div>
 <p class="scale"><span>{low:.2f}</span><i></i><span>{high:.2f}</span> heat map: mean score of the regions at a point</p>
 </section>"""
-
-
-def _asked(part: ReportPart, *, alone: bool) -> str:
-    if isinstance(part.shown, str):
-        content = f'<p class="text">{escape(printable(part.shown))}</p>'
-    else:
-        content = f'<div class="frame">{_image(part.shown, "query")}{_overlay(part.size, part.box, None, [])}</div>'
-    caption, kind = "query", "query"
-    if not alone:
-        caption = f"{'wanted' if part.weight >= 0 else 'not wanted'}, weight {abs(part.weight):g}"
-        kind = "query" if part.weight >= 0 else "query unwanted"
-    name = "" if alone or isinstance(part.shown, str) else f"<br>{escape(printable(part.name))}"
-    return f'<figure class="{kind}">{content}<figcaption><b>{caption}</b>{name}</figcaption></figure>'
 
 
 def _card(shown: ReportHit, heat: str, parts: Sequence[ReportPart]) -> str:
@@ -116,10 +89,8 @@ def _card(shown: ReportHit, heat: str, parts: Sequence[ReportPart]) -> str:
     if isinstance(shown.picture, str):
         picture = f'<p class="none">cannot be shown: {escape(shown.picture)}</p>'
     else:
-        picture = f"""{_image(shown.picture, printable(Path(hit.path).name))}\
-<img class="heat" src="{heat}" alt="">{_overlay(hit.size, hit.box, shown.true_box, shown.explanation.regions, hit)}"""
-    where = f"level {hit.level}, row {hit.cell[0]}, column {hit.cell[1]}" if hit.level > 0 else "whole image"
-    where = "a box outside any grid" if hit.level < 0 else where
+        picture = f"""{image_tag(shown.picture, printable(Path(hit.path).name), _LONGEST)}\
+<img class="heat" src="{heat}" alt="">{overlay(hit.size, hit.box, shown.true_box, shown.explanation.regions, hit)}"""
     box = ", ".join(f"{edge:.0f}" for edge in hit.box)
     note = f"<br><b>{escape(shown.note)}</b>" if shown.note else ""
     fits = "".join(
@@ -129,59 +100,14 @@ def _card(shown: ReportHit, heat: str, parts: Sequence[ReportPart]) -> str:
     return f"""<figure><div class="frame">{picture}</div>
 <figcaption><b>{hit.rank}.</b> <a href="{escape(_file_uri(hit.path))}" title="{escape(printable(hit.path))}">\
 {escape(printable(Path(hit.path).name))}</a><br>
-score <b>{hit.score:.3f}</b> &middot; {where}{_evidence(hit)}<br>\
+score <b>{hit.score:.3f}</b> &middot; {region_words(hit.level, hit.cell)}{evidence(hit)}<br>\
 <small>box {box} of {hit.size[0]} &times; {hit.size[1]}</small>\
 {fits}{note}</figcaption></figure>"""
-
-
-def _evidence(hit: Hit) -> str:
-    said = []
-    if hit.expected_false_matches is not None:
-        said.append(f"by chance {by_chance(hit.expected_false_matches)}")
-    if hit.geometry is not None:
-        said.append(f"{hit.geometry.verdict} ({hit.geometry.inliers} points)")
-    if hit.alike:
-        names = ", ".join(printable(Path(other.path).name) for other in hit.alike)
-        said.append(f'<span title="{escape(names)}">and {len(hit.alike)} alike</span>')
-    return "".join(f"<br><small>{each}</small>" for each in said)
 
 
 def _short_name(part: ReportPart) -> str:
     name = f"“{part.shown}”" if isinstance(part.shown, str) else Path(part.name).name
     return f"{'' if part.weight >= 0 else 'not '}{escape(printable(name))}"
-
-
-def _overlay(
-    size: tuple[int, int], box: Box | None, true_box: Box | None, regions: Sequence[RegionScore], hit: Hit | None = None
-) -> str:
-    shapes = [
-        _rectangle("region", region.box, f"{grid_place(region.level, region.cell)}: {region.score:.3f}")
-        for region in regions
-    ]
-    shapes += [_rectangle(kind, edges) for edges, kind in ((true_box, "true"), (box, "best")) if edges is not None]
-    if hit is not None:
-        shapes += [_rectangle("best more", region.box) for region in hit.instances]
-        if hit.geometry is not None and hit.geometry.outline:
-            corners = " ".join(f"{x:g},{y:g}" for x, y in hit.geometry.outline)
-            shapes.append(f'<polygon class="outline" points="{corners}"/>')
-    view = f'viewBox="0 0 {size[0]} {size[1]}" preserveAspectRatio="none"'
-    return f"<svg {view}>{''.join(shapes)}</svg>"
-
-
-def _rectangle(kind: str, box: Box, label: str = "") -> str:
-    x0, y0, x1, y1 = box
-    inside = f"<title>{escape(label)}</title>" if label else ""
-    return f'<rect class="{kind}" x="{x0:g}" y="{y0:g}" width="{x1 - x0:g}" height="{y1 - y0:g}">{inside}</rect>'
-
-
-def _image(picture: Image.Image, alt: str) -> str:
-    return f'<img src="{_data_uri(thumbnail(picture, _LONGEST), "JPEG")}" alt="{escape(alt)}">'
-
-
-def _data_uri(picture: Image.Image, kind: str) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **({"quality": 82} if kind == "JPEG" else {"optimize": True}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _file_uri(path: str) -> str:

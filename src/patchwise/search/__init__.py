@@ -1,6 +1,15 @@
 """Which images, and where: searchers behind one protocol, hits, and explanations."""
 
-from patchwise.search.base import MATCH_BELOW, Candidates, Explanation, Geometry, Hit, RegionScore, Searcher
+from patchwise.search.base import (
+    MATCH_BELOW,
+    Candidates,
+    Explanation,
+    Geometry,
+    Hit,
+    PictureSource,
+    RegionScore,
+    Searcher,
+)
 from patchwise.search.code_index import CodeIndex
 from patchwise.search.collapse import collapsed, in_place, unrelated_likeness
 from patchwise.search.compressed import CompressedSearcher
@@ -23,6 +32,7 @@ __all__ = [
     "Geometry",
     "Hit",
     "Margins",
+    "PictureSource",
     "RegionScore",
     "Searcher",
     "best_regions",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from patchwise.boxes import Box
 
-__all__ = ["MATCH_BELOW", "Candidates", "Explanation", "Geometry", "Hit", "RegionScore", "Searcher"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+__all__ = ["MATCH_BELOW", "Candidates", "Explanation", "Geometry", "Hit", "PictureSource", "RegionScore", "Searcher"]
 
 MATCH_BELOW = 0.05
 """A hit is a match when fewer false ones than this are expected to score as high among all images searched."""
@@ -43,6 +47,18 @@ class Geometry:
     outline: tuple[tuple[float, float], ...] = ()
 
 
+class PictureSource(Protocol):
+    """Where a picture is opened whose path is on another machine."""
+
+    def read(self, longest: int) -> Image.Image:
+        """The upright RGB picture, its longer side at least `longest` pixels, or as large as it is.
+
+        Raises:
+            PatchwiseError: it cannot be had.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Hit:
     """An image that was found: its best region decides score, box, level and cell.
@@ -53,6 +69,7 @@ class Hit:
     at the first look (for an expanded query, at its own), None in a gallery too small to tell.
     A second look may add `instances`, further places of the object in the image, best first, and `geometry`;
     `alike` are near-duplicates of the image that were found as well, where these are collapsed.
+    In a notebook it shows as its picture, which is opened at `path`, or by `source` where that is given.
     """
 
     rank: int
@@ -68,6 +85,7 @@ class Hit:
     instances: tuple[RegionScore, ...] = ()
     geometry: Geometry | None = None
     alike: tuple[Hit, ...] = ()
+    source: PictureSource | None = field(default=None, compare=False, repr=False)
 
     @property
     def verified(self) -> bool:
@@ -84,18 +102,40 @@ class Hit:
             return True
         return None if self.expected_false_matches is None else self.expected_false_matches < MATCH_BELOW
 
+    def _repr_html_(self) -> str:
+        from patchwise.report.notebook import hit_html
+
+        return hit_html(self)
+
 
 @dataclass(frozen=True)
 class Explanation:
     """Every region's score for one query, in region order: the numbers behind a heat map.
 
     `parts` explains each part of a query that has several by itself, in their order.
+    In a notebook it shows as the picture under its heat map; the picture is opened as a `Hit` opens it.
     """
 
     path: str
     size: tuple[int, int]
     regions: tuple[RegionScore, ...]
     parts: tuple[Explanation, ...] = ()
+    source: PictureSource | None = field(default=None, compare=False, repr=False)
+
+    def plot(self, *, width: float = 10.0) -> Figure:
+        """The picture, and it under its heat map with the best region; `width` in inches.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+        """
+        from patchwise.report.figures import plot_explanation
+
+        return plot_explanation(self, width=width)
+
+    def _repr_html_(self) -> str:
+        from patchwise.report.notebook import explanation_html
+
+        return explanation_html(self)
 
     def heat_map(self, resolution: int = 64) -> npt.NDArray[np.float32]:
         """Mean over levels of the score at each point: (height, width) float32, longer side `resolution`.
