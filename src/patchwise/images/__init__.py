@@ -3,7 +3,7 @@
 from patchwise.images.archive import read_bytes, split_tar_path, stat_image, tar_index
 from patchwise.images.cut import RESAMPLING, SQUARE, Fit, cut_regions
 from patchwise.images.decode import DEFAULT_MAX_PIXELS, Picture, fetch_url, read_picture
-from patchwise.images.formats import image_suffixes
+from patchwise.images.formats import image_suffixes, readable_formats
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -16,6 +16,7 @@ __all__ = [
     "image_suffixes",
     "read_bytes",
     "read_picture",
+    "readable_formats",
     "split_tar_path",
     "stat_image",
     "tar_index",
