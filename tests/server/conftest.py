@@ -10,10 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from conftest import FakeEncoder
 from patchwise import Gallery
 from patchwise.server import Settings, create_app
-
-from conftest import FakeEncoder
 
 ADDRESS = "http://127.0.0.1:8799"
 

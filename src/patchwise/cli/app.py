@@ -23,6 +23,7 @@ from patchwise.cli import (
     info,
     remove,
     search,
+    serve,
     verify,
 )
 from patchwise.cli.options import printable
@@ -69,6 +70,7 @@ for _name, _command in (
     ("export-onnx", export_onnx.export_onnx),
     ("eval", evaluate.evaluate),
     ("compare", compare.compare),
+    ("serve", serve.serve),
     ("demo", demo.demo),
 ):
     app.command(_name)(_command)

@@ -11,12 +11,15 @@ from fastapi import FastAPI
 
 from patchwise import __version__
 from patchwise.gallery import Gallery
+from patchwise.server import site
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import Galleries
 from patchwise.server.limits import Pool
 from patchwise.server.openapi import describe
+from patchwise.server.pictures import DecodedPictures, KeptPictures
 from patchwise.server.problems import install_handlers
 from patchwise.server.routes import ROUTERS
+from patchwise.server.security import Guard, Token
 from patchwise.server.settings import Settings
 
 __all__ = ["API", "build_app"]
@@ -27,7 +30,15 @@ API = "/api/v1"
 def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None = None) -> FastAPI:
     """See `patchwise.server.create_app`."""
     galleries = Galleries(settings, open_gallery)
-    state = State(settings, galleries, Pool(settings.threads, settings.queue), Event())
+    state = State(
+        settings,
+        galleries,
+        Token(settings.token),
+        Pool(settings.threads, settings.queue),
+        KeptPictures(settings.queries_folder, settings.queries_bytes),
+        DecodedPictures(settings.decoded_bytes),
+        Event(),
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -44,11 +55,14 @@ def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None
         openapi_url=f"{API}/openapi.json",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # where to is said by the request's own headers
         lifespan=lifespan,
     )
     app.state.server = state
     install_handlers(app)
     for router in ROUTERS:
         app.include_router(router, prefix=API)
+    app.include_router(site.router)
+    app.add_middleware(Guard, settings=settings, token=state.token)
     describe(app, token=settings.token is not None)
     return app

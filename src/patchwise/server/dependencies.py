@@ -10,8 +10,10 @@ from fastapi import Depends, Path, Request
 
 from patchwise.server.galleries import Galleries, ServedGallery
 from patchwise.server.limits import Pool
+from patchwise.server.pictures import DecodedPictures, KeptPictures
 from patchwise.server.problems import Problem
 from patchwise.server.schemas import DIGEST
+from patchwise.server.security import Token
 from patchwise.server.settings import GALLERY_NAME, Settings
 
 __all__ = ["ImageId", "Served", "Server", "State", "json_only", "multipart_only"]
@@ -26,7 +28,10 @@ class State:
 
     settings: Settings
     galleries: Galleries
+    token: Token
     pool: Pool
+    kept: KeptPictures
+    decoded: DecodedPictures
     stopping: Event
 
 

@@ -101,17 +101,17 @@ def install_handlers(app: FastAPI) -> None:
     """Answer every error that a route raises by a problem."""
 
     async def http(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)  # noqa: S101
+        assert isinstance(error, HTTPException)
         kind = error.kind if isinstance(error, Problem) else "about"
         return problem_response(error.status_code, str(error.detail), kind, error.headers)
 
     async def library(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, PatchwiseError)  # noqa: S101
+        assert isinstance(error, PatchwiseError)
         problem = problem_of(error)
         return problem_response(problem.status_code, str(problem.detail), problem.kind, problem.headers)
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)  # noqa: S101
+        assert isinstance(error, RequestValidationError)
         errors = [
             {"location": [str(place) for place in found["loc"]], "message": str(found["msg"])}
             for found in error.errors()
@@ -120,12 +120,11 @@ def install_handlers(app: FastAPI) -> None:
         return problem_response(422, first or "the request is not as described", "invalid", errors=errors)
 
     async def overloaded(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, Overloaded)  # noqa: S101
+        assert isinstance(error, Overloaded)
         headers = {"Retry-After": str(error.retry_after)}
         return problem_response(503, "too many requests are waiting; try again shortly", "overloaded", headers)
 
-    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        _log.error("a request failed", exc_info=error)
+    async def unforeseen(_: Request, __: Exception) -> JSONResponse:  # it is raised again, and logged with its trace
         return problem_response(500, "the request failed; the server's log says why", "error")
 
     app.add_exception_handler(HTTPException, http)

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 __all__ = [
     "DIGEST",
     "Alike",
-    "Explanation",
     "ExplainRequest",
+    "Explanation",
     "Galleries",
     "Gallery",
     "Health",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from patchwise.errors import UsageError
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.machine import processors
 
-__all__ = ["GALLERY_NAME", "Settings", "gallery_name", "is_loopback"]
+__all__ = ["GALLERY_NAME", "Settings", "gallery_name", "is_loopback", "named_galleries"]
 
 GALLERY_NAME = r"^[A-Za-z0-9._-]{1,64}$"
 """What names of galleries look like, as they stand in addresses."""
@@ -121,3 +121,22 @@ def gallery_name(folder: Path) -> str:
     if not re.match(GALLERY_NAME, name):
         raise UsageError(f"gallery {folder}: {name!r} cannot be its name in addresses; give one by NAME={folder}")
     return name
+
+
+def named_galleries(given: Sequence[str]) -> dict[str, Path]:
+    """Galleries as they are given on the command line, `DIR` or `NAME=DIR`, by their names.
+
+    Raises:
+        UsageError: a name is none, or is given twice.
+    """
+    found: dict[str, Path] = {}
+    for each in given:
+        name, equals, folder = each.partition("=")
+        if not equals or not re.fullmatch(GALLERY_NAME, name):  # `=` may well be part of a path
+            name, folder = gallery_name(Path(each)), each
+        if not folder:
+            raise UsageError(f"gallery {each!r}: expected NAME=DIR")
+        if name in found:
+            raise UsageError(f"two galleries are named {name!r}; tell them apart by NAME=DIR")
+        found[name] = Path(folder)
+    return found

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from patchwise.server.routes import galleries
+from patchwise.server.routes import galleries, images, pictures, search, session
 
 __all__ = ["ROUTERS"]
 
-ROUTERS: tuple[APIRouter, ...] = (galleries.router,)
+ROUTERS: tuple[APIRouter, ...] = (galleries.router, images.router, pictures.router, search.router, session.router)
 """All routers; they are put below /api/v1."""

@@ -1,0 +1,69 @@
+"""patchwise serve: the HTTP API and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from patchwise.cli.encoder_options import Device
+from patchwise.cli.options import MaxPixels, say
+
+
+def serve(
+    gallery: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gallery",
+            "-g",
+            metavar="[NAME=]DIR",
+            envvar="PATCHWISE_GALLERY",
+            help="A gallery's directory, and its name in addresses; may be repeated. Made where there is none.",
+            show_default=".patchwise",
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(envvar="PATCHWISE_HOST", help="Where to listen; beyond this machine a token is needed.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar="PATCHWISE_PORT", min=0, max=65535, help="0 takes one that is free.")
+    ] = 8799,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="PATCHWISE_TOKEN", help="What every request has to bring along; better by the variable."),
+    ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Images below this folder may be added by path; may be repeated."),
+    ] = None,
+    uploads: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where uploaded images are kept.", show_default="beside each gallery: DIR-uploads"
+        ),
+    ] = None,
+    max_upload: Annotated[int, typer.Option(metavar="MB", min=1, help="Refuse larger requests.")] = 50,
+    max_pixels: MaxPixels = None,
+    queue: Annotated[int, typer.Option(min=1, help="How many requests may wait before others are refused.")] = 64,
+    device: Device = "auto",
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Serve galleries: a page to search with, and an HTTP API, until Ctrl-C or SIGTERM."""
+    from patchwise.server.running import run
+    from patchwise.server.settings import Settings, named_galleries
+
+    options = {} if max_pixels is None else {"max_pixels": max_pixels}
+    settings = Settings(
+        named_galleries(gallery or [".patchwise"]),
+        token=token or None,
+        host=host,
+        port=port,
+        roots=tuple(root or ()),
+        uploads=uploads,
+        max_upload=max_upload * 2**20,
+        queue=queue,
+        device=device,
+        **options,
+    )
+    run(settings, say, open_page=open_page)

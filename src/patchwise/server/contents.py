@@ -1,0 +1,143 @@
+"""Bytes, thumbnails and pixels by image id; nothing is given out whose hash is not that id."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+
+import numpy as np
+from PIL import Image
+
+from patchwise.errors import ImageUnreadable
+from patchwise.images import Picture, read_bytes, read_picture, readable_formats, split_tar_path
+from patchwise.server.dependencies import State
+from patchwise.server.galleries import ServedGallery
+from patchwise.server.pictures import Pixels, digest_of
+from patchwise.server.problems import Problem
+from patchwise.store import Arrays
+
+__all__ = ["THUMBNAIL_SIZES", "bytes_of", "format_of", "media_type", "pixels_of", "thumbnail_of"]
+
+THUMBNAIL_SIZES = (128, 320, 640, 1280, 2048)
+"""Longer sides of the thumbnails that are made; others are rounded up to one of these."""
+
+_MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "GIF": "image/gif",
+    "AVIF": "image/avif",
+    "HEIF": "image/heif",
+    "JPEG2000": "image/jp2",
+    "PPM": "image/x-portable-anymap",
+}
+_QUALITY = 85
+_LARGEST_FILE = 2 * 2**30
+
+
+def format_of(content: bytes) -> str:
+    """The format of a picture that can be decoded, such as "JPEG", by its bytes."""
+    with Image.open(io.BytesIO(content), formats=readable_formats()) as image:
+        return image.format or ""
+
+
+def media_type(content: bytes) -> str:
+    """The content type of a picture that can be decoded, by its bytes."""
+    return _MEDIA_TYPES.get(format_of(content), "application/octet-stream")
+
+
+def bytes_of(server: State, served: ServedGallery, image: str) -> bytes:
+    """The bytes of an image of the gallery, or of a query picture.
+
+    Raises:
+        Problem: there is none, or the files that held it have changed since they were indexed.
+    """
+    paths = [stored.path for stored in served.image(image)]
+    for path in paths:
+        content = _unchanged(path, image)
+        if content is not None:
+            return content
+    kept = server.kept.read(image)
+    if kept is not None:
+        return kept
+    if paths:
+        raise Problem(410, "the image's file changed since it was indexed; run patchwise index", "image-changed")
+    raise Problem(404, f"no image {image} in the gallery {served.name!r}, nor among query pictures", "image-not-found")
+
+
+def pixels_of(server: State, served: ServedGallery, image: str) -> Pixels:
+    """The picture decoded, upright: (height, width, 3) uint8 RGB; raises the same, and ImageError."""
+
+    def decode() -> Pixels:
+        picture = read_picture(
+            bytes_of(server, served, image), name=f"picture {image}", max_pixels=server.settings.max_pixels
+        )
+        return np.asarray(picture.pixels)
+
+    return server.decoded.get(image, decode)
+
+
+def thumbnail_of(server: State, served: ServedGallery, image: str, size: int) -> bytes:
+    """A JPEG of the upright picture, its longer side at most `size` rounded up to one of `THUMBNAIL_SIZES`.
+
+    Raises:
+        Problem, ImageError: as for `pixels_of`.
+    """
+    edge = next((step for step in THUMBNAIL_SIZES if step >= size), THUMBNAIL_SIZES[-1])
+
+    def made() -> bytes:
+        return _jpeg(_shrunk(server, bytes_of(server, served, image), image, edge), edge)
+
+    files = served.image(image)
+    if not files:
+        return made()
+
+    def arrays() -> Arrays:
+        return {"jpeg": np.frombuffer(made(), dtype=np.uint8)}
+
+    try:
+        return served.gallery.remembered(files[0].path, f"thumbnail-{edge}", arrays)["jpeg"].tobytes()
+    except ImageUnreadable:  # the first file is gone; another, or a query picture, may do
+        return made()
+
+
+def _shrunk(server: State, content: bytes, image: str, edge: int) -> Picture:
+    return read_picture(
+        content,
+        name=f"picture {image}",
+        max_pixels=server.settings.max_pixels,
+        shrink=lambda size: max(size) / edge,
+    )
+
+
+def _jpeg(picture: Picture, edge: int) -> bytes:
+    pixels = picture.pixels
+    scale = min(edge / max(pixels.size), 1.0)
+    size = (max(round(pixels.width * scale), 1), max(round(pixels.height * scale), 1))
+    if size != pixels.size:
+        pixels = pixels.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    pixels.save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()
+
+
+def _unchanged(path: str, image: str) -> bytes | None:
+    """The bytes of a file, or of a member of a tar file, where they are still the image."""
+    try:
+        content = read_bytes(path) if split_tar_path(path) is not None else _bytes_of_file(path)
+    except (OSError, ImageUnreadable):
+        return None
+    return content if content is not None and digest_of(content) == image else None
+
+
+def _bytes_of_file(path: str) -> bytes | None:
+    # A device or a pipe that has taken the file's place would never end, or never begin.
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
+            return None
+        return file.read(_LARGEST_FILE)

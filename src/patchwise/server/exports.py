@@ -1,0 +1,104 @@
+"""Answers as files: JSON, CSV, a page, a list of paths."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from typing import Literal, NamedTuple
+
+from PIL import Image
+
+from patchwise import __version__
+from patchwise.boxes import query_box
+from patchwise.errors import ImageError
+from patchwise.images import read_picture
+from patchwise.indexing import QueryPart
+from patchwise.report import CSV_HEADER, ReportHit, ReportPart, ReportSection, csv_rows, render_html
+from patchwise.search import Hit
+from patchwise.server.contents import bytes_of
+from patchwise.server.dependencies import State
+from patchwise.server.galleries import ServedGallery
+from patchwise.server.problems import Problem
+from patchwise.server.searching import Found, answer_of
+from patchwise.server.texts import text_of_path
+
+__all__ = ["EXPORTS", "Export", "exported"]
+
+_MOST_IN_PAGE = 200
+_SHOWN_EDGE = 960
+
+
+class Export(NamedTuple):
+    """A kind of file."""
+
+    suffix: str
+    media_type: str
+
+
+EXPORTS = {
+    "json": Export("json", "application/json"),
+    "csv": Export("csv", "text/csv; charset=utf-8"),
+    "html": Export("html", "text/html; charset=utf-8"),
+    "paths": Export("txt", "text/plain; charset=utf-8"),
+}
+
+
+def exported(
+    server: State, served: ServedGallery, found: Found, kind: Literal["json", "csv", "html", "paths"]
+) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        Problem: a page of too many hits.
+    """
+    if kind == "json":
+        answer = answer_of(served, found).model_dump(mode="json", exclude_unset=True)
+        return json.dumps(answer, ensure_ascii=False, indent=1).encode()
+    if kind == "csv":
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(CSV_HEADER)
+        writer.writerows(csv_rows(found.label, found.hits))
+        return table.getvalue().encode("utf-8", "surrogateescape")
+    if kind == "paths":
+        return b"".join(os.fsencode(hit.path) + b"\n" for hit in found.hits)
+    if len(found.hits) > _MOST_IN_PAGE:
+        raise Problem(422, f"a page holds at most {_MOST_IN_PAGE} hits; ask for fewer by k", "usage")
+    return _page(server, served, found).encode("utf-8", "backslashreplace")
+
+
+def _page(server: State, served: ServedGallery, found: Found) -> str:
+    hits = []
+    for hit in found.hits:
+        explanation = served.gallery.explain(found.parts, hit, max_pixels=server.settings.max_pixels)
+        hits.append(ReportHit(hit, explanation, _picture(server, served, hit)))
+    section = ReportSection(found.label, [_part(part) for part in found.parts], hits, verdict=True)
+    where = f"patchwise {__version__}, gallery {served.name}: {len(served.gallery):,} images"
+    return render_html(f"patchwise: {len(hits)} hits", [section], where)
+
+
+def _picture(server: State, served: ServedGallery, hit: Hit) -> Image.Image | str:
+    stored = served.stored(hit.path)
+    if stored is None:
+        return "it is no longer in the gallery"
+    try:
+        return read_picture(
+            bytes_of(server, served, stored.digest),
+            name=text_of_path(hit.path),
+            max_pixels=server.settings.max_pixels,
+            shrink=lambda size: max(size) / _SHOWN_EDGE,
+        ).pixels
+    except ImageError as error:
+        return error.reason
+    except Problem as problem:
+        return str(problem.detail)
+
+
+def _part(part: QueryPart) -> ReportPart:
+    if part.picture is None:
+        return ReportPart(str(part.text), name=part.name, weight=part.weight)
+    pixels = Image.fromarray(part.picture)  # type: ignore[arg-type]
+    box = None if part.box is None else query_box(part.box, pixels.size)
+    return ReportPart(pixels, pixels.size, box, part.name, part.weight)

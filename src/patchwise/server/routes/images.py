@@ -1,0 +1,176 @@
+"""The images of a gallery: listed, shown, given out, forgotten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request, Response
+
+from patchwise.server import schemas
+from patchwise.server.contents import THUMBNAIL_SIZES, bytes_of, media_type, thumbnail_of
+from patchwise.server.dependencies import ImageId, Served, Server
+from patchwise.server.galleries import ServedGallery, StoredImage
+from patchwise.server.problems import Problem, problems
+from patchwise.server.searching import own_words, places
+from patchwise.server.texts import path_of_text, text_of_path
+
+router = APIRouter(tags=["images"])
+
+_IMAGE = "/galleries/{gallery}/images/{image}"
+_FOREVER = "private, max-age=31536000, immutable"
+_PICTURE = {"schema": {"type": "string", "format": "binary"}}
+_UNCHANGED = {"description": "What the client has is still right"}
+
+
+@router.get(
+    "/galleries/{gallery}/images",
+    operation_id="list_images",
+    summary="List images",
+    responses=problems(404, 422, 503),
+)
+async def list_images(
+    served: Served,
+    server: Server,
+    under: Annotated[
+        list[str], Query(description="Only files that are one of these or below one", max_length=100)
+    ] = [],  # noqa: B006
+    where: Annotated[str, Query(max_length=10_000, description="An expression on metadata")] = "",
+    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 60,
+) -> schemas.Images:
+    """Files that are indexed, by path; those that hold the same picture have the same image id."""
+
+    def listed() -> schemas.Images:
+        with own_words(served):
+            total, found = served.images(places(under), where, offset, limit)
+        return schemas.Images(total=total, images=[_described(stored) for stored in found])
+
+    return await server.pool.run(listed)
+
+
+@router.get(_IMAGE, operation_id="get_image", summary="Describe an image", responses=problems(404, 422, 503))
+async def get_image(served: Served, server: Server, image: ImageId) -> schemas.ImageWithPaths:
+    """An image and all files that hold it."""
+    files = await server.pool.run(_files, served, image)
+    paths = [text_of_path(stored.path) for stored in files]
+    return schemas.ImageWithPaths(**_described(files[0]).model_dump(), paths=paths)
+
+
+@router.get(
+    f"{_IMAGE}/thumbnail",
+    operation_id="get_thumbnail",
+    summary="A small picture of an image",
+    response_class=Response,
+    responses={
+        200: {"description": "A JPEG", "content": {"image/jpeg": _PICTURE}},
+        304: _UNCHANGED,
+        **problems(404, 410, 422, 503),
+    },
+)
+async def get_thumbnail(
+    served: Served,
+    server: Server,
+    image: ImageId,
+    request: Request,
+    size: Annotated[
+        int,
+        Query(
+            ge=64, le=2048, description=f"Its longer side at most, rounded up to {', '.join(map(str, THUMBNAIL_SIZES))}"
+        ),
+    ] = 320,
+) -> Response:
+    """Upright, and never larger than the image; also of query pictures."""
+    headers = {"ETag": f'"{image}-{size}"', "Cache-Control": _FOREVER}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    content = await server.pool.run(thumbnail_of, server, served, image, size)
+    return Response(content, media_type="image/jpeg", headers=headers)
+
+
+@router.get(
+    f"{_IMAGE}/full",
+    operation_id="get_full_image",
+    summary="An image's file",
+    response_class=Response,
+    responses={
+        200: {"description": "The bytes as they are", "content": {"image/*": _PICTURE}},
+        304: _UNCHANGED,
+        **problems(404, 410, 422, 503),
+    },
+)
+async def get_full(served: Served, server: Server, image: ImageId, request: Request) -> Response:
+    """The file's bytes, of the type that they really are; also of query pictures."""
+    headers = {
+        "ETag": f'"{image}"',
+        "Cache-Control": _FOREVER,
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+
+    def read() -> tuple[bytes, str, str]:
+        content = bytes_of(server, served, image)
+        files = served.image(image)
+        return content, media_type(content), os.path.basename(files[0].path) if files else image
+
+    content, kind, name = await server.pool.run(read)
+    headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(os.fsencode(name), safe='')}"
+    return Response(content, media_type=kind, headers=headers)
+
+
+@router.delete(
+    _IMAGE,
+    status_code=204,
+    operation_id="delete_image",
+    summary="Forget an image",
+    responses=problems(403, 404, 409, 422, 503, 507),
+)
+async def delete_image(
+    served: Served,
+    server: Server,
+    image: ImageId,
+    path: Annotated[
+        str | None, Query(max_length=4096, description="Only this file; otherwise all that hold it")
+    ] = None,
+) -> Response:
+    """Forget the files that hold an image. Only those that were uploaded here are deleted from disk as well."""
+
+    def forgotten() -> None:
+        paths = [stored.path for stored in _files(served, image)]
+        if path is not None:
+            paths = [known for known in paths if known == path_of_text(path)]
+        if not paths:
+            raise Problem(404, f"{path}: not a file of this image", "image-not-found")
+        if not served.writable:
+            raise Problem(403, f"the gallery {served.name!r} may not be written to", "read-only")
+        served.gallery.remove(*paths)
+        _delete_uploads(served, paths)
+
+    await server.pool.run(forgotten)
+    return Response(status_code=204)
+
+
+def _files(served: ServedGallery, image: str) -> Sequence[StoredImage]:
+    files = served.image(image)
+    if not files:
+        raise Problem(404, f"no image {image} in the gallery {served.name!r}", "image-not-found")
+    return files
+
+
+def _delete_uploads(served: ServedGallery, paths: Sequence[str]) -> None:
+    uploads = served.uploads.resolve()
+    for path in paths:
+        # The folder that the name stands in counts, whatever links lead there; a link itself is only ever unlinked.
+        folder = Path(path).parent.resolve()
+        if folder == uploads or uploads in folder.parents:
+            (folder / Path(path).name).unlink(missing_ok=True)
+
+
+def _described(stored: StoredImage) -> schemas.Image:
+    return schemas.Image(
+        image=stored.digest, path=text_of_path(stored.path), size=stored.size, metadata=dict(stored.metadata)
+    )

@@ -1,0 +1,49 @@
+"""A browser's session: the token once, then a cookie that no script can read, so that pictures can be shown."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from patchwise.server import schemas
+from patchwise.server.dependencies import Server, json_only
+from patchwise.server.problems import Problem, problems
+
+router = APIRouter(tags=["session"])
+
+
+@router.get("/session", operation_id="get_session", summary="Whether a token is needed")
+async def get_session(server: Server, request: Request) -> schemas.SessionState:
+    """Whether a token is needed, and whether this request brought one along."""
+    return schemas.SessionState(required=server.token.required, valid=server.token.brought_by(request.headers))
+
+
+@router.post(
+    "/session",
+    status_code=204,
+    operation_id="begin_session",
+    summary="Begin a session",
+    responses=problems(401, 415, 422),
+    dependencies=[Depends(json_only)],
+)
+async def begin_session(server: Server, given: schemas.SessionRequest, request: Request) -> Response:
+    """Exchange the token for a cookie."""
+    if server.token.required and not server.token.matches(given.token):
+        raise Problem(401, "this is not the token", "token", {"WWW-Authenticate": "Bearer"})
+    response = Response(status_code=204)
+    if server.token.required:
+        response.set_cookie(
+            server.token.cookie,
+            server.token.session,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+    return response
+
+
+@router.delete("/session", status_code=204, operation_id="end_session", summary="End a session")
+async def end_session(server: Server) -> Response:
+    """Forget the cookie."""
+    response = Response(status_code=204)
+    response.delete_cookie(server.token.cookie, httponly=True, samesite="strict")
+    return response

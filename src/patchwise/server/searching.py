@@ -1,0 +1,203 @@
+"""From a search request to its answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from patchwise.encoders import TextEncoder
+from patchwise.errors import EncoderError, UsageError
+from patchwise.indexing import QueryPart
+from patchwise.indexing.parts import query_label
+from patchwise.report import result_to_json
+from patchwise.rerank import RERANKERS, parse_rerankers
+from patchwise.search import Hit, RegionScore
+from patchwise.server import schemas
+from patchwise.server.contents import pixels_of
+from patchwise.server.dependencies import State
+from patchwise.server.galleries import ServedGallery
+from patchwise.server.problems import Problem, problem_of
+from patchwise.server.texts import path_of_text, text_of_path
+
+__all__ = ["Found", "answer_of", "explain", "own_words", "places", "search"]
+
+_MOST_LOOKED_AT = 1000
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found for a request; `label` is the query on one line."""
+
+    request: schemas.SearchRequest
+    parts: tuple[QueryPart, ...]
+    hits: list[Hit]
+    label: str
+    seconds: float
+
+
+def search(server: State, served: ServedGallery, request: schemas.SearchRequest) -> Found:
+    """Search as `Gallery.search` does.
+
+    Raises:
+        Problem, ImageError: the request cannot be answered.
+    """
+    began = time.perf_counter()
+    _check_rerank(request.rerank)
+    with own_words(served):
+        parts = _parts(server, served, request.parts)
+        wanted: dict[str, Any] = {"where": request.where} if request.where else {}
+        hits = served.gallery.search(
+            parts,
+            k=request.k,
+            offset=request.offset,
+            min_score=request.min_score,
+            under=places(request.under),
+            recall=request.recall,
+            exact=request.exact,
+            rerank=request.rerank,
+            expand=request.expand,
+            fuse=request.fuse,
+            collapse=request.collapse,
+            max_pixels=server.settings.max_pixels,
+            **wanted,
+        )
+    return Found(request, parts, hits, text_of_path(query_label(parts)), time.perf_counter() - began)
+
+
+def answer_of(served: ServedGallery, found: Found) -> schemas.SearchAnswer:
+    """The answer that is sent."""
+    request = found.request
+    plain = result_to_json(found.label, None, found.hits)["hits"]
+    searched = len(served.gallery)
+    if request.under or request.where:
+        searched, _ = served.images(places(request.under), request.where, limit=0)
+    return schemas.SearchAnswer(
+        query=found.label,
+        box=request.parts[0].box if len(request.parts) == 1 else None,
+        parts=[schemas.Part(**part.model_dump()) for part in request.parts],  # what was left out, too
+        hits=[schemas.Hit.model_validate(hit) for hit in map(_identified(served), plain) if hit is not None],
+        verdict=_verdict(found.hits),
+        seconds=round(found.seconds, 4),
+        images=searched,
+        version=served.version,
+    )
+
+
+def explain(server: State, served: ServedGallery, request: schemas.ExplainRequest) -> schemas.Explanation:
+    """Every region of an image with its score.
+
+    Raises:
+        Problem, ImageError: the request cannot be answered.
+    """
+    files = [stored.path for stored in served.image(request.image)]
+    path = files[0] if files and request.path is None else path_of_text(request.path or "")
+    if path not in files:
+        raise Problem(404, f"no such image in the gallery {served.name!r}", "image-not-found")
+    with own_words(served):
+        explained = served.gallery.explain(
+            _parts(server, served, request.parts), path, max_pixels=server.settings.max_pixels
+        )
+    return schemas.Explanation(
+        image=request.image,
+        path=text_of_path(path),
+        size=explained.size,
+        regions=_regions(explained.regions),
+        parts=[_regions(part.regions) for part in explained.parts],
+    )
+
+
+@contextmanager
+def own_words(served: ServedGallery) -> Iterator[None]:
+    """Errors of the library that name the gallery by its folder name it as it is served; texts unread are refused."""
+    try:
+        yield
+    except UsageError as error:
+        problem = problem_of(error)
+        raise Problem(422, _without_places(str(error), served), problem.kind) from error
+    except EncoderError as error:
+        if isinstance(served.gallery.encoder, TextEncoder):
+            raise
+        raise Problem(422, _without_places(str(error), served), "no-texts") from error
+
+
+def places(under: Sequence[str]) -> list[str]:
+    """Paths to search below, as they were sent.
+
+    Raises:
+        Problem: one is not absolute.
+    """
+    found = [path_of_text(each) for each in under]
+    for path in found:
+        if not os.path.isabs(path) or "\0" in path:
+            raise Problem(422, f"under {path!r}: expected the whole path of a folder or file", "usage")
+    return found
+
+
+def _parts(server: State, served: ServedGallery, parts: Sequence[schemas.Part]) -> tuple[QueryPart, ...]:
+    return tuple(
+        QueryPart(text=part.text, box=part.box, weight=part.weight, name=part.name, small=part.small)
+        if part.picture is None
+        else QueryPart(
+            pixels_of(server, served, part.picture),
+            box=part.box,
+            weight=part.weight,
+            name=part.name or _name_of(served, part.picture),
+            small=part.small,
+        )
+        for part in parts
+    )
+
+
+def _name_of(served: ServedGallery, image: str) -> str:
+    files = served.image(image)
+    return files[0].path if files else f"picture {image[:8]}"
+
+
+def _check_rerank(rerank: str) -> None:
+    for name in (part.strip().partition(":")[0] for part in rerank.split(",")):
+        if name in RERANKERS and RERANKERS[name].needs:
+            raise Problem(422, f"rerank {name}: it needs files of the server's, and cannot be asked for here", "usage")
+    for asked in parse_rerankers(rerank):
+        if asked.argument:
+            raise Problem(422, f"rerank {asked.name}: files of the server's cannot be named here", "usage")
+        if asked.depth > _MOST_LOOKED_AT:
+            raise Problem(422, f"rerank {asked.name}:{asked.depth}: at most {_MOST_LOOKED_AT} hits", "usage")
+
+
+def _identified(served: ServedGallery) -> Any:
+    def identified(plain: dict[str, Any]) -> dict[str, Any] | None:
+        """A hit with the id of its image and its metadata; None where it has just been removed."""
+        stored = served.stored(plain["path"])
+        if stored is None:
+            return None
+        plain["path"] = text_of_path(plain["path"])
+        plain["image"], plain["metadata"] = stored.digest, stored.metadata
+        if "alike" in plain:
+            plain["alike"] = [other for other in map(identified, plain["alike"]) if other is not None]
+        return plain
+
+    return identified
+
+
+def _verdict(hits: Sequence[Hit]) -> Literal["match", "no match", "unknown"]:
+    if any(hit.matches for hit in hits):
+        return "match"
+    return "unknown" if any(hit.matches is None for hit in hits) else "no match"
+
+
+def _regions(regions: Sequence[RegionScore]) -> list[schemas.Region]:
+    return [
+        schemas.Region(box=region.box, level=region.level, cell=region.cell, score=round(region.score, 6))
+        for region in regions
+    ]
+
+
+def _without_places(message: str, served: ServedGallery) -> str:
+    encoder = served.gallery.encoder.id
+    shown = message.replace(f"the gallery {served.gallery.path}", f"the gallery {served.name!r}")
+    return shown.replace(repr(encoder), repr(Path(encoder).name)).replace(str(served.gallery.path), served.name)
