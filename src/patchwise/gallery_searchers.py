@@ -10,7 +10,7 @@ from patchwise.compression import CodesDamaged, codes_searcher, compress_again, 
 from patchwise.encoders import Encoder
 from patchwise.errors import PatchwiseError, UsageError
 from patchwise.search import Background, CompressedSearcher, ExactSearcher, Searcher, in_place, unrelated_likeness
-from patchwise.store import Store, codes_version
+from patchwise.store import Snapshot, Store, codes_version
 
 __all__ = ["Searchers"]
 
@@ -18,9 +18,17 @@ _COMPARED = 200  # pictures whose likeness stands for that of all
 
 
 class Searchers:
-    """The searchers of one snapshot, built when they are first asked for."""
+    """The searchers of one snapshot, built when they are first asked for.
 
-    def __init__(self, store: Store, encoder: Callable[[], Encoder] | None = None) -> None:
+    Args:
+        store: the gallery's.
+        encoder: loads its encoder.
+        before: those of an earlier snapshot, of which all is taken over that has not changed.
+    """
+
+    def __init__(
+        self, store: Store, encoder: Callable[[], Encoder] | None = None, before: Searchers | None = None
+    ) -> None:
         self._store, self._encoder = store, encoder
         self._codes_version = codes_version(store.folder)
         self.snapshot = store.snapshot()
@@ -29,6 +37,11 @@ class Searchers:
         self._looked_for_codes = False
         self._background: Background | None = None
         self._unrelated: float | None = None
+        # Only what was used lately is held on to: an exact searcher may take much memory.
+        self._earlier_exact = None if before is None else before._exact
+        self._earlier_compressed = None if before is None else before._compressed
+        if before is not None and _same_pictures(before.snapshot, self.snapshot):
+            self._background, self._unrelated = before._background, before._unrelated
 
     def up_to_date(self) -> bool:
         """Whether the gallery and its codes are still those that these look at."""
@@ -65,12 +78,13 @@ class Searchers:
         if recall < 1 and (compressed := self._by_codes()) is not None:
             return compressed.aiming_at(recall)
         if self._exact is None:
-            self._exact = ExactSearcher(self.snapshot)
+            self._exact, self._earlier_exact = ExactSearcher(self.snapshot, before=self._earlier_exact), None
         return self._exact
 
     def _by_codes(self) -> CompressedSearcher | None:
         if not self._looked_for_codes:
             self._compressed = self._found_or_mended()
+            self._earlier_compressed = None
             self._codes_version = codes_version(self._store.folder)
             self._looked_for_codes = True
         return self._compressed
@@ -78,7 +92,7 @@ class Searchers:
     def _found_or_mended(self) -> CompressedSearcher | None:
         damaged = None
         try:
-            found = codes_searcher(self._store, self.snapshot)
+            found = codes_searcher(self._store, self.snapshot, self._earlier_compressed)
             if found is not None or not self._store.compression_wanted():
                 return found
         except CodesDamaged as damage:
@@ -88,7 +102,16 @@ class Searchers:
                 mended = keep_up(self._store, damaged=damaged)
             if not mended:
                 compress_again(self._store, self._encoder)
-            return codes_searcher(self._store, self.snapshot)
+            return codes_searcher(self._store, self.snapshot, self._earlier_compressed)
         except (PatchwiseError, CodesDamaged):
             # Somebody else is writing, or nothing may be written. Exact search needs no codes.
             return codes_searcher(self._store, self.snapshot, mend=True)
+
+
+def _same_pictures(before: Snapshot, now: Snapshot) -> bool:
+    """Whether two snapshots hold the same vectors in the same order."""
+    return bool(
+        np.array_equal(before.ids, now.ids)
+        and {shard: before.codec_digest(shard) for shard in before.shards}
+        == {shard: now.codec_digest(shard) for shard in now.shards}
+    )

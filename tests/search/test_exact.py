@@ -82,8 +82,8 @@ def test_no_query_at_all(snapshot: Snapshot) -> None:
 
 def test_the_limit_decides_what_is_kept_in_memory(snapshot: Snapshot) -> None:
     needed = 4 * snapshot.rows * snapshot.dimension
-    assert ExactSearcher(snapshot, needed)._matrix is not None
-    assert ExactSearcher(snapshot, needed - 1)._matrix is None
+    assert ExactSearcher(snapshot, needed).resident is not None
+    assert ExactSearcher(snapshot, needed - 1).resident is None
 
 
 @pytest.mark.parametrize("resident_bytes", RESIDENT)

@@ -36,10 +36,13 @@ class CodesDamaged(Exception):
         self.shard = shard
 
 
-def codes_searcher(store: Store, snapshot: Snapshot, *, mend: bool = False) -> CompressedSearcher | None:
+def codes_searcher(
+    store: Store, snapshot: Snapshot, before: CompressedSearcher | None = None, *, mend: bool = False
+) -> CompressedSearcher | None:
     """A searcher over the codes of a gallery; None where there are none that can be used.
 
-    Rows that have no codes yet get theirs in memory; with `mend` also those whose codes are damaged.
+    Rows that have no codes yet get theirs in memory; with `mend` also those whose codes are damaged. From a searcher of
+    an earlier state all is taken over that has not changed.
 
     Raises:
         CodesDamaged: a shard's codes are not as they were written.
@@ -47,10 +50,11 @@ def codes_searcher(store: Store, snapshot: Snapshot, *, mend: bool = False) -> C
     found = found_codes(store)
     if found is None:
         return None
-    return CompressedSearcher(snapshot, code_index(snapshot, found.codes, mend=mend), found.margins)
+    index = code_index(snapshot, found.codes, None if before is None else before.index, mend=mend)
+    return CompressedSearcher(snapshot, index, found.margins)
 
 
-def code_index(snapshot: Snapshot, codes: Codes, *, mend: bool = False) -> CodeIndex:
+def code_index(snapshot: Snapshot, codes: Codes, before: CodeIndex | None = None, *, mend: bool = False) -> CodeIndex:
     """The codes of a snapshot in memory, where `mend` makes anew those that are damaged.
 
     Raises:
@@ -67,7 +71,7 @@ def code_index(snapshot: Snapshot, codes: Codes, *, mend: bool = False) -> CodeI
             return np.empty((0, codes.codec.code_bytes), dtype=np.uint8)
         return found[: snapshot.shards[shard]]
 
-    return CodeIndex(snapshot, codes.codec, source)
+    return CodeIndex(snapshot, codes.codec, source, before)
 
 
 def keep_up(store: Store, progress: Progress = lambda _what, _done, _total: None, damaged: int | None = None) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,40 +35,92 @@ class Nearest:
     floor: float
 
 
+class _Segment(NamedTuple):
+    """What FAISS scans, and its codes where more may follow behind them."""
+
+    index: Any
+    codes: npt.NDArray[np.uint8] | None
+
+
+class _Part(NamedTuple):
+    """Rows `first` to `end` of a shard, of which those before `through` are held already."""
+
+    shard: int
+    first: int
+    end: int
+    through: int
+    held: _Segment | None = None
+
+
 class CodeIndex:
     """Every code of a snapshot, live or dead; rows that have none yet are encoded first.
 
     Segment i holds rows `firsts[i]` to `firsts[i] + rows[i]` of shard `shards[i]`.
+
+    Args:
+        snapshot: what to search.
+        codec: of its codes.
+        codes: gives them.
+        before: that of an earlier state of the same gallery, of which all is taken over that has not changed.
     """
 
-    def __init__(self, snapshot: Snapshot, codec: Codec, codes: CodeSource) -> None:
-        self.codec = codec
+    def __init__(self, snapshot: Snapshot, codec: Codec, codes: CodeSource, before: CodeIndex | None = None) -> None:
+        self.codec, self._snapshot = codec, snapshot
         size = _SEGMENT_ROWS if codec.lists == 0 else max(_SEGMENT_ROWS, -(-snapshot.rows // _LIST_SEGMENTS))
-        parts = [
-            (shard, first, min(first + size, count))
-            for shard, count in snapshot.shards.items()
-            for first in range(0, count, size)
-        ]
-        self.shards = np.array([shard for shard, _, _ in parts], dtype=np.int64)
-        self.firsts = np.array([first for _, first, _ in parts], dtype=np.int64)
-        self.rows = np.array([end - first for _, first, end in parts], dtype=np.int64)
-        held = dict(zip(snapshot.shards, in_threads(codes, snapshot.shards), strict=True))
+        held = before._unchanged(snapshot, codec) if before is not None else {}
+        parts = [part for shard in snapshot.shards for part in _parts(snapshot, shard, held.get(shard, []), size)]
+        self.shards = np.array([part.shard for part in parts], dtype=np.int64)
+        self.firsts = np.array([part.first for part in parts], dtype=np.int64)
+        self.rows = np.array([part.end - part.first for part in parts], dtype=np.int64)
+        to_read = list(dict.fromkeys(part.shard for part in parts if part.through < part.end))
+        stored = dict(zip(to_read, in_threads(codes, to_read), strict=True))
 
-        def segment(part: tuple[int, int, int]) -> Any:
-            shard, first, end = part
-            known = held[shard][first:end]
+        def segment(part: _Part) -> _Segment:
+            if part.held is not None and part.through == part.end:
+                return part.held
+            known = stored[part.shard][part.through : part.end]
             missing = [
                 codec.encode(
-                    snapshot.shard_vectors(shard, start, min(start + _ENCODED_AT_ONCE, end)).astype(np.float32)
+                    snapshot.shard_vectors(part.shard, start, min(start + _ENCODED_AT_ONCE, part.end)).astype(
+                        np.float32
+                    )
                 )
-                for start in range(first + len(known), end, _ENCODED_AT_ONCE)
+                for start in range(part.through + len(known), part.end, _ENCODED_AT_ONCE)
             ]
-            return codec.segment(np.concatenate([known, *missing]) if missing else known)
+            before_them = [] if part.held is None or part.held.codes is None else [part.held.codes]
+            whole = np.concatenate([*before_them, known, *missing]) if before_them or missing else known
+            grows = part.end - part.first < _SEGMENT_ROWS and part.end == snapshot.shards[part.shard]
+            return _Segment(codec.segment(whole), np.array(whole) if grows else None)
 
-        self._segments: Sequence[Any] = list(in_threads(segment, parts))
+        self._segments: Sequence[_Segment] = list(in_threads(segment, parts))
 
     def __len__(self) -> int:
         return len(self._segments)
+
+    def _unchanged(self, snapshot: Snapshot, codec: Codec) -> dict[int, list[tuple[int, int, _Segment]]]:
+        """By shard, segments whose codes are those of a later snapshot too: first row, one past the last, and itself.
+
+        What is live has its id, which never comes back. Whatever lies in the place of what is dead is never found.
+        """
+        if codec.digest != self.codec.digest:
+            return {}
+        old, (shards, firsts) = self._snapshot, snapshot.places
+        known = old.find(snapshot.ids)
+        new = known < 0
+        if len(old):
+            new |= (old.places[0][known] != shards) | (old.places[1][known] != firsts)
+        ends = np.array([old.shards.get(shard, 0) for shard in shards[new].tolist()], dtype=np.int64)
+        rows = np.minimum(np.diff(snapshot.starts)[new], ends - firsts[new])
+        inside = rows > 0  # not behind everything that was there
+        _, segments, _ = self.pieces(shards[new][inside], firsts[new][inside], rows[inside])
+        changed = set(segments.tolist())
+        kept: dict[int, list[tuple[int, int, _Segment]]] = {}
+        of_segments = zip(self.shards.tolist(), self.firsts.tolist(), self.rows.tolist(), self._segments, strict=True)
+        for number, (shard, first, count, segment) in enumerate(of_segments):
+            same = shard in snapshot.shards and snapshot.codec_digest(shard) == old.codec_digest(shard)
+            if same and first + count <= snapshot.shards[shard] and number not in changed:
+                kept.setdefault(shard, []).append((first, first + count, segment))
+        return kept
 
     def segments_of(self, shards: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Which segments hold some rows of shards: two (N,) int64 to one."""
@@ -123,7 +175,7 @@ class CodeIndex:
             if depth == 0:
                 nothing = np.empty(0, dtype=np.int64)
                 return [Nearest(nothing.astype(np.float32), nothing, -np.inf)] * len(transformed)
-            scores, rows = self._search(self._segments[number], transformed, depth, lists)
+            scores, rows = self._search(self._segments[number].index, transformed, depth, lists)
             whole = depth == self.rows[number]
             return [
                 _nearest(row_scores, found + self.firsts[number], found >= 0, whole)
@@ -144,6 +196,19 @@ class CodeIndex:
             chosen = faiss.SearchParametersIVF(nprobe=min(lists or self.codec.lists, self.codec.lists))
             scores, rows = segment.search(queries, depth, params=chosen)
         return scores, rows
+
+
+def _parts(snapshot: Snapshot, shard: int, held: Sequence[tuple[int, int, _Segment]], size: int) -> Iterator[_Part]:
+    """A shard cut into segments: what is held stays, and its end grows; elsewhere they are of this size."""
+    count, first = snapshot.shards[shard], 0
+    for begin, end, segment in [*held, (count, count, None)]:
+        for start in range(first, begin, size):
+            yield _Part(shard, start, min(start + size, begin), start)
+        first = end
+        if segment is not None:
+            if end < count and segment.codes is not None:
+                first = min(begin + size, count)
+            yield _Part(shard, begin, first, end, segment)
 
 
 def _nearest(

@@ -44,7 +44,7 @@ class CompressedSearcher:
     def __init__(
         self, snapshot: Snapshot, index: CodeIndex, margins: Margins, *, recall: float = DEFAULT_RECALL
     ) -> None:
-        self._snapshot, self._index, self._margins, self._recall = snapshot, index, margins, recall
+        self._snapshot, self.index, self._margins, self._recall = snapshot, index, margins, recall
         self._exact = ExactSearcher(snapshot, resident_bytes=0)
         self._pieces = index.pieces(*snapshot.places, np.diff(snapshot.starts))
         self._live = self._rows_per_segment(None)
@@ -65,7 +65,7 @@ class CompressedSearcher:
         of_segment = self._live if allowed is None else self._rows_per_segment(allowed)
         wanted = int(of_segment.sum())
         regions = max(self._margins.expected_regions(self._recall, k), _LEAST_REGIONS)
-        if wanted <= regions + self._index.rows.sum() // _SCANNED_PER_SCORED:
+        if wanted <= regions + self.index.rows.sum() // _SCANNED_PER_SCORED:
             return self._exact.top(queries, k, allowed)
         margin = self._margins.margin(self._recall, k)
         found = [
@@ -105,26 +105,26 @@ class CompressedSearcher:
     ) -> Iterator[Pursuit]:
         wanted = max(int(of_segment.sum()), 1)
         # A segment may hold more than its share of what is sought, most of all a small one.
-        share = regions * self._index.rows / wanted
+        share = regions * self.index.rows / wanted
         depths = np.where(of_segment > 0, share + 4 * np.sqrt(share) + _LEAST_REGIONS, 0).astype(np.int64)
         lists = self._lists(k, wanted)
         for first in range(0, len(queries), _QUERIES_AT_ONCE):
             group = queries[first : first + _QUERIES_AT_ONCE]
-            for query, nearest in zip(group, self._index.scan(group, depths, lists), strict=True):
-                yield Pursuit(self._snapshot, self._index, self._margins, query, allowed, depths, lists, nearest)
+            for query, nearest in zip(group, self.index.scan(group, depths, lists), strict=True):
+                yield Pursuit(self._snapshot, self.index, self._margins, query, allowed, depths, lists, nearest)
 
     def _lists(self, k: int, wanted: int) -> int:
         """How many inverted lists to look at: more where fewer of the regions in each may be found, or more hits."""
-        rarer = float(self._index.rows.sum()) / wanted
+        rarer = float(self.index.rows.sum()) / wanted
         more = max(k / self._margins.regions[-1][0], 1.0)
-        return min(math.ceil((self._margins.lists or self._index.codec.lists) * rarer * more), self._index.codec.lists)
+        return min(math.ceil((self._margins.lists or self.index.codec.lists) * rarer * more), self.index.codec.lists)
 
     def _rows_per_segment(self, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
         pictures, segments, rows = self._pieces
         if allowed is not None:
             kept = allowed[pictures]
             segments, rows = segments[kept], rows[kept]
-        return np.bincount(segments, weights=rows, minlength=len(self._index)).astype(np.int64)
+        return np.bincount(segments, weights=rows, minlength=len(self.index)).astype(np.int64)
 
 
 class Pursuit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from patchwise.machine import free_memory
 from patchwise.search.base import Candidates
 from patchwise.search.rescoring import row_scores
+from patchwise.search.resident import Block, ResidentVectors
 from patchwise.store import Snapshot
 
 __all__ = ["ROUNDING", "ExactSearcher"]
@@ -27,18 +29,18 @@ class ExactSearcher:
 
     Args:
         snapshot: what to search.
-        resident_bytes: keep the vectors in memory if they take at most this much (default: half of the memory
-            that is free now); 0 never does.
+        resident_bytes: keep the vectors in memory if what has to be read takes at most this much (default: half of the
+            memory that is free now); 0 never does.
+        before: a searcher of an earlier state of the same gallery, whose vectors need not be read again.
     """
 
-    def __init__(self, snapshot: Snapshot, resident_bytes: int | None = None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, resident_bytes: int | None = None, before: ExactSearcher | None = None
+    ) -> None:
         self._snapshot = snapshot
         allowed = free_memory() // 2 if resident_bytes is None else resident_bytes
-        self._matrix: npt.NDArray[np.float32] | None = None
-        if 4 * snapshot.rows * snapshot.dimension <= allowed:
-            self._matrix = np.empty((snapshot.rows, snapshot.dimension), dtype=np.float32)
-            for first, end, vectors in snapshot.runs(_BLOCK_ROWS):
-                self._matrix[snapshot.starts[first] : snapshot.starts[end]] = vectors
+        held = None if before is None else before.resident
+        self.resident: ResidentVectors | None = ResidentVectors.within(allowed, snapshot, held)
 
     def top(
         self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None = None
@@ -56,14 +58,14 @@ class ExactSearcher:
             everything = np.arange(len(self._snapshot), dtype=np.int64)
             return [Candidates(everything, row) for row in self.scores(queries)]
         kept = [Candidates(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
-        merged = 0
-        waiting: list[npt.NDArray[np.float32]] = []
-        for first, best in self._best(queries):
-            waiting.append(best)
-            seen = first + len(best)
-            if (seen - merged) * len(queries) >= _WAITING_SCORES or seen == len(self._snapshot):
-                _keep_best(kept, merged, waiting, k)
-                merged, waiting = seen, []
+        waiting: list[_Scored] = []
+        for scored in self._best(queries):
+            waiting.append(scored)
+            if sum(len(each.pictures) for each in waiting) * len(queries) >= _WAITING_SCORES:
+                _keep_best(kept, waiting, k)
+                waiting = []
+        if waiting:
+            _keep_best(kept, waiting, k)
         return kept
 
     def _top_of(self, queries: npt.NDArray[np.float32], k: int, pictures: npt.NDArray[np.int64]) -> list[Candidates]:
@@ -90,61 +92,57 @@ class ExactSearcher:
     def scores(self, queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Each picture's best cosine: (Q, pictures) float32, for (Q, dimension) unit queries."""
         scores = np.empty((len(queries), len(self._snapshot)), dtype=np.float32)
-        for first, best in self._best(queries):
-            scores[:, first : first + len(best)] = best.T
+        for scored in self._best(queries):
+            scores[:, scored.pictures] = scored.best.T
         return scores
 
-    def _best(self, queries: npt.NDArray[np.float32]) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Blocks of pictures in order: the first picture's index, and (pictures, Q) best cosines."""
-        starts = self._snapshot.starts
+    def _best(self, queries: npt.NDArray[np.float32]) -> Iterator[_Scored]:
+        """Every picture once, in blocks."""
         products = np.empty(0, dtype=np.float32)
-        for first, end, vectors in self._blocks(len(queries)):
-            local = starts[first : end + 1] - starts[first]
+        for block in self._blocks(len(queries)):
+            vectors, starts = block.vectors, block.starts
             if len(queries) == 1:
-                yield first, np.maximum.reduceat(vectors @ queries[0], local[:-1])[:, None]
-                continue
-            if products.size < len(vectors) * len(queries):
-                products = np.empty(len(vectors) * len(queries), dtype=np.float32)
-            product = products[: len(vectors) * len(queries)].reshape(len(vectors), len(queries))
-            np.matmul(vectors, queries.T, out=product)
-            best = np.empty((end - first, len(queries)), dtype=np.float32)
-            for row, (begin, stop) in zip(best, pairwise(local.tolist()), strict=True):
-                np.maximum.reduce(product[begin:stop], axis=0, out=row)  # ten times as fast as reduceat along this axis
-            yield first, best
+                best = np.maximum.reduceat(vectors @ queries[0], starts[:-1])[:, None]
+            else:
+                if products.size < len(vectors) * len(queries):
+                    products = np.empty(len(vectors) * len(queries), dtype=np.float32)
+                product = products[: len(vectors) * len(queries)].reshape(len(vectors), len(queries))
+                np.matmul(vectors, queries.T, out=product)
+                best = np.empty((len(block.pictures), len(queries)), dtype=np.float32)
+                for row, (begin, stop) in zip(best, pairwise(starts.tolist()), strict=True):
+                    np.maximum.reduce(product[begin:stop], axis=0, out=row)  # ten times as fast as reduceat here
+            live = block.pictures >= 0
+            yield _Scored(block.pictures, best) if live.all() else _Scored(block.pictures[live], best[live])
 
-    def _blocks(self, queries: int) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
-        snapshot = self._snapshot
+    def _blocks(self, queries: int) -> Iterator[Block]:
         rows = min(max(_PRODUCTS // max(queries, 1), 1024), _BLOCK_ROWS)
-        if self._matrix is None:
-            for first, end, vectors in snapshot.runs(rows):
-                yield first, end, vectors.astype(np.float32)
-        elif queries == 1:
-            yield 0, len(snapshot), self._matrix
-        else:
-            first = 0
-            while first < len(snapshot):
-                end = int(np.searchsorted(snapshot.starts, snapshot.starts[first] + rows, side="right")) - 1
-                end = min(max(end, first + 1), len(snapshot))
-                yield first, end, self._matrix[snapshot.starts[first] : snapshot.starts[end]]
-                first = end
+        if self.resident is not None:
+            yield from self.resident.blocks(rows)
+            return
+        starts = self._snapshot.starts
+        for first, end, vectors in self._snapshot.runs(rows):
+            pictures = np.arange(first, end, dtype=np.int64)
+            yield Block(vectors.astype(np.float32), starts[first : end + 1] - starts[first], pictures)
 
 
-def _keep_best(
-    kept: list[Candidates],
-    first: int,
-    blocks: list[npt.NDArray[np.float32]],
-    k: int,
-) -> None:
-    """Merge consecutive blocks of (pictures, Q) scores, which begin with picture `first`, into each query's best."""
-    rows = np.ascontiguousarray(np.concatenate(blocks).T)
+class _Scored(NamedTuple):
+    """Pictures and their best cosines: (N,) numbers in the snapshot, and (N, Q)."""
+
+    pictures: npt.NDArray[np.int64]
+    best: npt.NDArray[np.float32]
+
+
+def _keep_best(kept: list[Candidates], blocks: list[_Scored], k: int) -> None:
+    """Merge the scores of more pictures into each query's best."""
+    rows = np.ascontiguousarray(np.concatenate([block.best for block in blocks]).T)
+    of_rows = np.concatenate([block.pictures for block in blocks])
     for query, scores in enumerate(rows):
         held_pictures, held_scores = kept[query]
+        entering = of_rows
         if len(held_scores) >= k:  # what cannot enter is left out before anything is copied
-            entering = np.flatnonzero(scores >= held_scores.min())
-            scores = scores[entering]
-        else:
-            entering = np.arange(len(scores))
-        pictures = np.concatenate([held_pictures, entering + first])
+            enters = scores >= held_scores.min()
+            entering, scores = of_rows[enters], scores[enters]
+        pictures = np.concatenate([held_pictures, entering])
         scores = np.concatenate([held_scores, scores])
         if len(scores) > k:
             best = scores >= np.partition(scores, -k)[-k] - ROUNDING
