@@ -9,7 +9,7 @@
 const ROOT = new URL("api/v1/", document.baseURI);
 
 export class ProblemError extends Error {
-  constructor(status, problem) {
+  constructor(status, problem, retryAfter = null) {
     super(problem.detail || problem.title || `The server answered ${status}.`);
     this.name = "ProblemError";
     this.status = status;
@@ -17,6 +17,7 @@ export class ProblemError extends Error {
     this.title = problem.title ?? "";
     this.errors = problem.errors ?? [];
     this.problem = problem;
+    this.retryAfter = retryAfter; // seconds
   }
 }
 
@@ -75,7 +76,10 @@ async function send(path, { method = "GET", body }, signal) {
 }
 
 async function read(response, raw, signal) {
-  if (!response.ok) throw new ProblemError(response.status, await problemOf(response));
+  if (!response.ok) {
+    const wait = Number(response.headers.get("Retry-After"));
+    throw new ProblemError(response.status, await problemOf(response), Number.isFinite(wait) && wait > 0 ? wait : null);
+  }
   if (raw) return response;
   if (response.status === 204) return null;
   try {

@@ -12,7 +12,7 @@
 // linkOf(change)                 address of the page with this change, for <a href>
 
 const VERSION = "1";
-const IMAGE = /^[0-9a-f]{8,128}$/;
+const IMAGE = /^[0-9a-f]{32}$/;
 
 export const DEFAULTS = Object.freeze({
   gallery: "",
