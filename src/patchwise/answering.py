@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from patchwise.errors import ImageError, PatchwiseError, UsageError
 from patchwise.indexing import EncodedQuery
+from patchwise.metadata import check_where
 from patchwise.rerank import renumbered
 from patchwise.search import FUSIONS, Hit, best_regions, collapsed, expanded, expanding, fused_search, hit_of, merged
 from patchwise.search.expansion import parse_expansion
@@ -39,6 +40,7 @@ class Wanted:
     offset: int = 0
     min_score: float | None = None
     under: Sequence[str | os.PathLike[str]] = ()
+    where: str = ""
     recall: float = 1.0
     rerank: str = ""
     expand: str = ""
@@ -48,6 +50,8 @@ class Wanted:
     def __post_init__(self) -> None:
         if self.k < 1 or self.offset < 0:
             raise UsageError(f"k must be at least 1 and offset at least 0, not {self.k} and {self.offset}")
+        if self.where:
+            check_where(self.where)
         if self.expand:
             parse_expansion(self.expand)
         if self.fuse and self.fuse not in FUSIONS:

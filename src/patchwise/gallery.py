@@ -26,6 +26,7 @@ from patchwise.errors import (
     PatchwiseError,
     UsageError,
 )
+from patchwise.gallery_contents import GalleryContents
 from patchwise.gallery_search import GallerySearch, QueryResult
 from patchwise.gallery_searchers import Searchers
 from patchwise.gallery_settings import agree, new_manifest
@@ -54,7 +55,7 @@ from patchwise.store import (
 __all__ = ["Gallery", "GalleryInfo", "QueryResult"]
 
 
-class Gallery(GallerySearch):
+class Gallery(GallerySearch, GalleryContents):
     """An open gallery; use `Gallery.create`, `Gallery.open` or `Gallery.open_or_create`."""
 
     def __init__(
@@ -170,9 +171,6 @@ class Gallery(GallerySearch):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def __len__(self) -> int:
-        return self._store.catalogue.counts()["images"]
 
     @property
     def path(self) -> Path:
@@ -363,6 +361,5 @@ class Gallery(GallerySearch):
 
     def _current_searchers(self) -> Searchers:
         if self._searchers is None or not self._searchers.up_to_date():
-            self._searchers = None  # freed before the next ones are built
-            self._searchers = Searchers(self._store, lambda: self.encoder)
+            self._searchers = Searchers(self._store, lambda: self.encoder, self._searchers)
         return self._searchers

@@ -21,8 +21,9 @@ from patchwise.hits import Hits
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing import EncodedQuery, Query, QueryPart, QuerySource, encode_queries, encode_query
 from patchwise.indexing.parts import batch_parts, query_label, query_parts
+from patchwise.metadata import fitting
 from patchwise.search import Background, Explanation, Hit, Searcher, explain, in_place, rank
-from patchwise.store import Arrays, Snapshot
+from patchwise.store import Arrays, Selection, Snapshot
 
 __all__ = ["GallerySearch", "QueryResult"]
 
@@ -141,6 +142,7 @@ class GallerySearch(ABC):
         offset: int = 0,
         min_score: float | None = None,
         under: Sequence[str | os.PathLike[str]] = (),
+        where: str = "",
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
         rerank: str = "",
@@ -162,6 +164,7 @@ class GallerySearch(ABC):
             offset: leave out this many of the best.
             min_score: leave out hits below this score, as it is after second looks.
             under: find only files that are one of these, or lie in one of these folders.
+            where: find only files whose metadata fit this condition, such as "brand = 'Acme' and year >= 2019".
             recall: the share of the true best images to be found where the gallery is compressed; scores, boxes and
                 order of what is found are always exact.
             exact: look at every vector, as a recall of 1 does.
@@ -178,14 +181,14 @@ class GallerySearch(ABC):
             EncoderError: a text, and the gallery's encoder reads none.
             MissingExtra: a package that a second look needs is not installed.
         """
-        wanted = Wanted(k, offset, min_score, under, 1.0 if exact else recall, rerank, expand, fuse, collapse)
+        wanted = Wanted(k, offset, min_score, under, where, 1.0 if exact else recall, rerank, expand, fuse, collapse)
         answering = Answering(self, wanted, fetch=fetch, max_pixels=max_pixels)
         parts = query_parts(query, text=text, box=box, small=small)
         asked = encode_query(self.encoder, parts, fetch=fetch, max_pixels=max_pixels)
         answer = next(answering.answers([asked]))
         if isinstance(answer, PatchwiseError):
             raise answer
-        return Hits(answer, parts)
+        return Hits(self._described(answer), parts)
 
     def search_many(
         self,
@@ -195,6 +198,7 @@ class GallerySearch(ABC):
         offset: int = 0,
         min_score: float | None = None,
         under: Sequence[str | os.PathLike[str]] = (),
+        where: str = "",
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
         rerank: str = "",
@@ -208,7 +212,7 @@ class GallerySearch(ABC):
 
         A query is a picture with its box or None, as a pair; or a `QueryPart`; or several of them.
         """
-        wanted = Wanted(k, offset, min_score, under, 1.0 if exact else recall, rerank, expand, fuse, collapse)
+        wanted = Wanted(k, offset, min_score, under, where, 1.0 if exact else recall, rerank, expand, fuse, collapse)
         answering = Answering(self, wanted, fetch=fetch, max_pixels=max_pixels)
         remaining = map(batch_parts, queries)
         while group := list(islice(remaining, _QUERIES_AT_ONCE)):
@@ -220,7 +224,7 @@ class GallerySearch(ABC):
                 if isinstance(answer, PatchwiseError):
                     yield QueryResult.of(parts, error=str(answer))
                 else:
-                    yield QueryResult.of(parts, answer)
+                    yield QueryResult.of(parts, self._described(answer))
 
     def query_vectors(
         self,
@@ -242,11 +246,13 @@ class GallerySearch(ABC):
         offset: int = 0,
         min_score: float | None = None,
         under: Sequence[str | os.PathLike[str]] = (),
+        where: str = "",
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
     ) -> Iterator[list[Hit]]:
         """Search with query vectors of this gallery's encoder: (Q, dimension) float32, unit length."""
-        return self.ranked(vectors, None, Wanted(k, offset, min_score, under, 1.0 if exact else recall))
+        wanted = Wanted(k, offset, min_score, under, where, 1.0 if exact else recall)
+        return map(self._described, self.ranked(vectors, None, wanted))
 
     def explain(
         self,
@@ -293,10 +299,7 @@ class GallerySearch(ABC):
     ) -> Iterator[list[Hit]]:
         """Hits of the first look alone, for (Q, dimension) unit vectors and those of their parts, if any."""
         snapshot, searcher = self.current(wanted.recall)
-        folders = [os.path.abspath(path) for path in wanted.under]
-        for folder in folders:
-            if not snapshot.pictures_under([folder]).any():
-                raise UsageError(f"{folder}: the gallery {self.path} holds no image from there")
+        selection = self._selection(snapshot, wanted)
         return rank(
             snapshot,
             searcher,
@@ -305,9 +308,33 @@ class GallerySearch(ABC):
             offset=wanted.offset,
             min_score=wanted.min_score,
             parts=parts,
-            under=folders or None,
+            selection=selection,
             background=self.background(),
         )
+
+    def _described(self, hits: Sequence[Hit]) -> list[Hit]:
+        """The same with what users said of them."""
+        snapshot = self.snapshot()
+        if not snapshot.metadata_columns:
+            return list(hits)
+        described = snapshot.metadata([hit.path for hit in hits])
+        return [
+            replace(hit, metadata=metadata, alike=tuple(self._described(hit.alike)))
+            for hit, metadata in zip(hits, described, strict=True)
+        ]
+
+    def _selection(self, snapshot: Snapshot, wanted: Wanted) -> Selection:
+        """The files that may be found.
+
+        Raises:
+            UsageError: a folder without images, or a condition that cannot be read or names no known column.
+        """
+        folders = tuple(os.path.abspath(path) for path in wanted.under)
+        for folder in folders:
+            if not snapshot.pictures(Selection((folder,))).any():
+                raise UsageError(f"{folder}: the gallery {self.path} holds no image from there")
+        condition = fitting(wanted.where, snapshot.metadata_columns) if wanted.where else None
+        return Selection(folders or None, condition)
 
 
 def _as_box(box: Sequence[float] | None) -> Box | None:

@@ -57,11 +57,14 @@ def test_an_older_catalogue_is_migrated_and_keeps_its_rows(tmp_path: Path, monke
         new.close()
 
 
-def as_schema_1(folder: Path) -> None:
-    """Make a catalogue what the first version of patchwise would have written."""
+def as_schema(version: int, folder: Path) -> None:
+    """Make a catalogue what an earlier version of patchwise would have written."""
     connection = sqlite3.connect(folder / CATALOGUE)
-    connection.execute("ALTER TABLE shard DROP COLUMN codec")
-    connection.execute("PRAGMA user_version = 1")
+    connection.execute("DROP TABLE metadata")
+    connection.execute("DROP TABLE metadata_column")
+    if version < 2:
+        connection.execute("ALTER TABLE shard DROP COLUMN codec")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.commit()
     connection.close()
 
@@ -70,10 +73,10 @@ def test_shards_of_the_first_schema_hold_vectors(tmp_path: Path, catalogue: Cata
     with catalogue.transaction():
         catalogue.put_file("/a", 1, 2, put_content(catalogue, b"a"))
     catalogue.close()
-    as_schema_1(tmp_path)
+    as_schema(1, tmp_path)
     for _ in range(2):
         opened = Catalogue(tmp_path)
-        assert opened.schema_version() == SCHEMA_VERSION == 2
+        assert opened.schema_version() == SCHEMA_VERSION == 3
         assert opened.shards() == {1: 100} and opened.codecs() == {}
         assert list(opened.known()) == ["/a"]
         opened.close()

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from patchwise.codecs import Codec
-from patchwise.store import Encoded, Snapshot, Store, files
+from patchwise.store import Encoded, Selection, Snapshot, Store, files
 from patchwise.store import shards as shards_module
 from patchwise.store.files import MappedRows
 from store.conftest import DIMENSION, make_encoded
@@ -238,10 +238,10 @@ def folders(store: Store, encoded: Callable[..., Encoded]) -> Store:
 def test_pictures_under_folders(folders: Store, under: list[str], expected: set[int]) -> None:
     snapshot = folders.snapshot()
     for _ in range(2):  # computed, then remembered
-        allowed = snapshot.pictures_under(under)
+        allowed = snapshot.pictures(Selection(tuple(under)))
         assert allowed.dtype == np.bool_ and allowed.shape == (5,)
         assert set(np.flatnonzero(allowed)) == expected
-    assert {index for _, index in snapshot.paths(range(5), under)} == expected
+    assert {index for _, index in snapshot.paths(range(5), Selection(tuple(under)))} == expected
 
 
 def test_paths_under_a_folder_leave_out_copies_elsewhere(folders: Store) -> None:
@@ -253,28 +253,28 @@ def test_paths_under_a_folder_leave_out_copies_elsewhere(folders: Store) -> None
         ("/c/4.png", 4),
         ("/elsewhere/copy of 1.png", 1),
     ]
-    assert sorted(snapshot.paths([1, 4, 3], ["/a"])) == [("/a/b/1.png", 1), ("/a/copy of 4.png", 4)]
-    assert snapshot.paths([1, 4, 3], []) == []
+    assert sorted(snapshot.paths([1, 4, 3], Selection(("/a",)))) == [("/a/b/1.png", 1), ("/a/copy of 4.png", 4)]
+    assert snapshot.paths([1, 4, 3], Selection(())) == []
 
 
 def test_many_folders_are_no_problem_for_the_catalogue(folders: Store) -> None:
     snapshot = folders.snapshot()
     many = [f"/none/{number}" for number in range(2_000)] + ["/c"]
-    assert np.flatnonzero(snapshot.pictures_under(many)).tolist() == [4]
-    assert snapshot.paths([4], many) == [("/c/4.png", 4)]
+    assert np.flatnonzero(snapshot.pictures(Selection(tuple(many)))).tolist() == [4]
+    assert snapshot.paths([4], Selection(tuple(many))) == [("/c/4.png", 4)]
 
 
 def test_what_came_after_the_snapshot_is_not_under_any_folder(folders: Store) -> None:
     snapshot = folders.snapshot()
     with folders.writer() as writer:
         writer.add([make_encoded("/a/new.png", 9)])
-    assert snapshot.pictures_under(["/a/new.png"]).tolist() == [False] * 5
-    assert folders.snapshot().pictures_under(["/a/new.png"]).tolist() == [False] * 5 + [True]
+    assert snapshot.pictures(Selection(("/a/new.png",))).tolist() == [False] * 5
+    assert folders.snapshot().pictures(Selection(("/a/new.png",))).tolist() == [False] * 5 + [True]
 
 
 def test_the_answer_for_a_folder_cannot_be_changed_by_accident(folders: Store) -> None:
     with pytest.raises(ValueError, match="read-only"):
-        folders.snapshot().pictures_under(["/a"])[0] = False
+        folders.snapshot().pictures(Selection(("/a",)))[0] = False
 
 
 NAMES = st.text(st.sampled_from("ab/. -é\udcff"), min_size=1, max_size=5).map("/".__add__)
@@ -293,9 +293,9 @@ def test_folders_agree_with_their_definition(store: Store, paths: list[str], und
         if any(path == root or os.fsencode(path).startswith(os.fsencode(root).rstrip(b"/") + b"/") for root in under)
     ]
     everything = range(len(snapshot))
-    assert sorted(path for path, _ in snapshot.paths(everything, under)) == sorted(expected)
+    assert sorted(path for path, _ in snapshot.paths(everything, Selection(tuple(under)))) == sorted(expected)
     of_paths = dict(snapshot.paths(everything))
-    assert set(np.flatnonzero(snapshot.pictures_under(under))) == {of_paths[path] for path in expected}
+    assert set(np.flatnonzero(snapshot.pictures(Selection(tuple(under))))) == {of_paths[path] for path in expected}
 
 
 # Memory

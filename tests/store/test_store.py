@@ -31,7 +31,7 @@ from patchwise.store.database import SCHEMA_VERSION
 from patchwise.store.manifest import MANIFEST
 from patchwise.store.shards import VECTORS
 from store.conftest import make_encoded
-from store.test_catalogue import as_schema_1
+from store.test_catalogue import as_schema
 
 Contents = Callable[[Store], dict[str, tuple[bytes, bytes]]]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -450,7 +450,7 @@ def test_a_gallery_of_the_first_schema_is_read_where_it_may_not_be_migrated(
 ) -> None:
     held = contents(filled)
     filled.close()
-    as_schema_1(filled.folder)
+    as_schema(1, filled.folder)
     places = [filled.folder, filled.folder / VECTORS] if readonly == "folder" else [filled.folder / CATALOGUE]
     modes = {place: place.stat().st_mode for place in places}
     for place in places:

@@ -42,7 +42,7 @@ def result_to_json(
     """One query's answer as plain data: `query`, `box`, `hits`, and `error` where it could not be answered.
 
     A query that is more than a picture and its box also has its `parts`, and where there are several of them, each hit
-    its `part_scores`. Hits have `instances`, `geometry` and `alike` where a second look found such.
+    its `part_scores`. Hits have `instances`, `geometry`, `metadata` and `alike` where there are such.
     """
     answer: dict[str, Any] = {"query": query, "box": None if box is None else list(box)}
     if len(parts) > 1 or any(part.text is not None for part in parts):
@@ -76,6 +76,8 @@ def _hit_to_json(hit: Hit) -> dict[str, Any]:
             "inliers": hit.geometry.inliers,
             "outline": [[round(x, 2), round(y, 2)] for x, y in hit.geometry.outline],
         }
+    if hit.metadata:
+        plain["metadata"] = dict(hit.metadata)
     if hit.alike:
         plain["alike"] = [_hit_to_json(other) for other in hit.alike]
     return plain

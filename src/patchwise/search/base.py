@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -68,7 +69,8 @@ class Hit:
     several. `expected_false_matches` is how many images of those searched are expected to score as high by chance
     at the first look (for an expanded query, at its own), None in a gallery too small to tell.
     A second look may add `instances`, further places of the object in the image, best first, and `geometry`;
-    `alike` are near-duplicates of the image that were found as well, where these are collapsed.
+    `alike` are near-duplicates of the image that were found as well, where these are collapsed. `metadata` is what
+    users said of the file, by column.
     In a notebook it shows as its picture, which is opened at `path`, or by `source` where that is given.
     """
 
@@ -85,6 +87,7 @@ class Hit:
     instances: tuple[RegionScore, ...] = ()
     geometry: Geometry | None = None
     alike: tuple[Hit, ...] = ()
+    metadata: Mapping[str, str | int | float] = field(default_factory=dict, hash=False)
     source: PictureSource | None = field(default=None, compare=False, repr=False)
 
     @property

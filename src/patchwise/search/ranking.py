@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from patchwise.search.base import Explanation, Hit, RegionScore, Searcher
 from patchwise.search.significance import Background
-from patchwise.store import Snapshot
+from patchwise.store import Selection, Snapshot
 from patchwise.threads import in_threads
 
 __all__ = ["explain", "rank"]
@@ -27,23 +27,22 @@ def rank(
     offset: int = 0,
     min_score: float | None = None,
     parts: Sequence[npt.NDArray[np.float32] | None] | None = None,
-    under: Sequence[str] | None = None,
+    selection: Selection | None = None,
     background: Background | None = None,
 ) -> Iterator[list[Hit]]:
     """Hits `offset` to `offset + k` for each of (Q, dimension) unit queries, in order.
 
     Scores fall; equal scores are ordered by path, equal regions of an image by region order. `parts` holds, for each
-    query that was made of several vectors, these (P, dimension): hits then say how well each of them fits. `under` are
-    absolute paths: only files that are one of them or lie below one are found. `background` tells how many images would
-    score as high by chance.
+    query that was made of several vectors, these (P, dimension): hits then say how well each of them fits. Only files
+    of the `selection` are found. `background` tells how many images would score as high by chance.
     """
-    allowed = None if under is None else snapshot.pictures_under(under)
+    allowed = None if selection is None or selection.everything else snapshot.pictures(selection)
     searched = len(snapshot) if allowed is None else int(np.count_nonzero(allowed))
     of_query = [None] * len(queries) if parts is None else parts
     for query, own, candidates in zip(queries, of_query, searcher.top(queries, offset + k, allowed), strict=True):
         scores = dict(zip(candidates.pictures.tolist(), _scores_of(snapshot, candidates.pictures, query), strict=True))
         order = sorted(
-            (-float(scores[index].max()), path, index) for path, index in snapshot.paths(list(scores), under)
+            (-float(scores[index].max()), path, index) for path, index in snapshot.paths(list(scores), selection)
         )
         kept = [(path, index) for negated, path, index in order if min_score is None or -negated >= min_score]
         wanted = kept[offset : offset + k]

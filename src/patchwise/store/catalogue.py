@@ -7,14 +7,14 @@ renamed or copied file needs no encoding, and a picture whose last file is gone 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from patchwise.store.database import CATALOGUE, Database
+from patchwise.store.database import CATALOGUE
+from patchwise.store.selection import Selecting
 
 __all__ = ["CATALOGUE", "Catalogue", "ContentRow", "FileRow"]
 
@@ -45,7 +45,7 @@ _CODECS_SINCE = 2  # schema version
 _LIVE = "EXISTS (SELECT 1 FROM file WHERE file.content = content.id)"
 
 
-class Catalogue(Database):
+class Catalogue(Selecting):
     """What is asked of the catalogue and written to it; opens and fails as `Database` does."""
 
     # Reading
@@ -76,26 +76,6 @@ class Catalogue(Database):
         Millions of pictures take 56 bytes each here, and ten times that as objects.
         """
         return self._columns(_contents(live_only), len(ContentRow._fields))
-
-    def _columns(self, sql: str, width: int, parameters: Sequence[object] = ()) -> npt.NDArray[np.int64]:
-        with self._lock, self._explained():
-            values = chain.from_iterable(self._connection.execute(sql, parameters))
-            return np.fromiter(values, dtype=np.int64).reshape(-1, width)
-
-    def paths_of(self, content_ids: Iterable[int], under: Iterable[str] | None = None) -> list[tuple[str, int]]:
-        """(path, content id) of the files that hold these pictures; with `under`, as in `known`, of those only."""
-        places = None if under is None else [_range(path) for path in under]
-        found: list[tuple[str, int]] = []
-        with self._lock, self._explained():
-            for content in content_ids:
-                rows = self._connection.execute("SELECT path FROM file WHERE content = ?", (content,))
-                found.extend((os.fsdecode(path), content) for (path,) in rows if places is None or _is_in(path, places))
-        return found
-
-    def contents_under(self, under: str) -> npt.NDArray[np.int64]:
-        """Ids of the pictures that a path, or a file below it, holds: int64, in order of path, perhaps repeated."""
-        where, parameters = _under(under)
-        return self._columns(f"SELECT content FROM file {where}", 1, parameters)[:, 0]
 
     def content_of(self, path: str) -> int | None:
         """Id of the picture that a path holds."""
@@ -181,8 +161,8 @@ class Catalogue(Database):
         self._run("DELETE FROM file WHERE path = ?", (key,))
 
     def forget(self, path: str) -> None:
-        """Drop one path."""
-        for table in ("file", "failure"):
+        """Drop one path, and what users said of it."""
+        for table in ("file", "failure", "metadata"):
             self._run(f"DELETE FROM {table} WHERE path = ?", (os.fsencode(path),))
 
     def put_shard(self, shard: int, rows: int, codec: str | None = None) -> None:
@@ -225,15 +205,6 @@ def _contents(live_only: bool) -> str:
 def _under(path: str | None) -> tuple[str, tuple[bytes, ...]]:
     if path is None:
         return "", ()
-    return "WHERE path = ? OR (path >= ? AND path < ?)", _range(path)
-
-
-def _range(path: str) -> tuple[bytes, bytes, bytes]:
-    """A path, the least of all paths below it, and the first one after those."""
     key = os.fsencode(path)
     below = key.rstrip(os.sep.encode()) + os.sep.encode()
-    return key, below, below[:-1] + bytes([below[-1] + 1])
-
-
-def _is_in(path: bytes, places: Iterable[tuple[bytes, bytes, bytes]]) -> bool:
-    return any(path == key or first <= path < end for key, first, end in places)
+    return "WHERE path = ? OR (path >= ? AND path < ?)", (key, below, below[:-1] + bytes([below[-1] + 1]))

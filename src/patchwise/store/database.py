@@ -40,8 +40,18 @@ _MIGRATIONS = (
     """,
     # The digest of the codec of a shard that holds codes; NULL where it holds fp16 vectors.
     "ALTER TABLE shard ADD COLUMN codec TEXT;",
+    # What users say of their images: column `c` and the id of a metadata_column is added when its name first comes.
+    """
+    CREATE TABLE metadata_column (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE metadata (path BLOB PRIMARY KEY) WITHOUT ROWID;
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
+
+
+def _file_name(path: bytes) -> str:
+    """The last part of a path; bytes that are no text become replacement characters."""
+    return path[path.rfind(os.sep.encode()) + 1 :].decode("utf-8", "replace")
 
 
 class Database:
@@ -72,7 +82,9 @@ class Database:
             # WAL files cannot be made there. Where they exist, somebody else is writing; elsewhere nothing changes.
             mode = "?mode=ro" if (folder / f"{CATALOGUE}-wal").exists() else "?immutable=1"
         uri = self._path.resolve().as_uri() + mode
-        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+        connection.create_function("file_name", 1, _file_name, deterministic=True)
+        return connection
 
     def _prepare(self, folder_writable: bool, file_writable: bool) -> None:
         if folder_writable:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.errors import GalleryError, StorageFull
+from patchwise.whole_files import force_folder
 
 __all__ = ["HOW_TO_MEND", "MappedRows", "force_folder", "total_size", "writing"]
 
@@ -27,7 +28,6 @@ _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _TOO_MANY = {errno.EMFILE, errno.ENFILE}
 _FILES_FOR_OTHERS = 64
 _PROBED = 8  # rows copied at first
-_NO_FOLDERS = {errno.EINVAL, errno.ENOTSUP}  # said by file systems on which folders cannot be forced
 
 
 @contextlib.contextmanager
@@ -41,20 +41,6 @@ def writing(path: Path) -> Iterator[None]:
             f"{path}: the disk refused a write ({error.strerror or error}). {what} and run the same "
             "command again; what was committed is safe"
         ) from error
-
-
-def force_folder(folder: Path) -> None:
-    """Make sure that files just made or renamed in a folder are found there after a power cut (not on Windows)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FOLDERS:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def allow_open_files(more: int) -> None:

@@ -14,12 +14,14 @@ from patchwise.regions import Regions
 from patchwise.regions.base import REGION_DTYPE
 from patchwise.store.catalogue import Catalogue
 from patchwise.store.files import allow_open_files, opening
+from patchwise.store.metadata_table import MetadataValue
 from patchwise.store.owners import Owners
+from patchwise.store.selection import Selection
 from patchwise.store.shards import REGIONS, Shards
 
 __all__ = ["Snapshot"]
 
-_FOLDERS_REMEMBERED = 8
+_SELECTIONS_REMEMBERED = 8
 
 
 class Snapshot:
@@ -30,6 +32,7 @@ class Snapshot:
             self.version = catalogue.data_version()
             columns = catalogue.columns()
             committed, self._codecs = catalogue.shards(), catalogue.codecs()
+            self.metadata_columns: Mapping[str, int] = MappingProxyType(catalogue.metadata_columns())
             shards.check(committed, self._codecs)
             files = 2 * len(committed)  # a mapped file stays open
             allow_open_files(files + len(committed))  # and one of codes each, while these are loaded
@@ -55,7 +58,7 @@ class Snapshot:
         self.starts = np.concatenate([[0], np.cumsum(self._rows)]).astype(np.int64)
         self._owners: dict[int, Owners] = {}
         self._live_owners = Owners(self.starts[:-1], self.rows)
-        self._under: dict[tuple[str, ...], npt.NDArray[np.bool_]] = {}
+        self._selected: dict[Selection, npt.NDArray[np.bool_]] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -179,29 +182,28 @@ class Snapshot:
         pictures[dead] = live[dead] = -1
         return pictures, live
 
-    def paths(self, indices: Sequence[int], under: Sequence[str] | None = None) -> list[tuple[str, int]]:
-        """(path, picture) of every file that holds one of these pictures.
-
-        With `under`, only of those that are one of these absolute paths or lie below one.
-        """
+    def paths(self, indices: Sequence[int], selection: Selection | None = None) -> list[tuple[str, int]]:
+        """(path, picture) of every file that holds one of these pictures, or of selected files only."""
         ids = [int(self._ids[index]) for index in indices]
         index_of = dict(zip(ids, indices, strict=True))
-        return [(path, index_of[content]) for path, content in self._catalogue.paths_of(ids, under)]
+        return [(path, index_of[content]) for path, content in self._catalogue.paths_of(ids, selection)]
 
-    def pictures_under(self, paths: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Which pictures are held by a file that is one of these absolute paths or lies below one: (pictures,) bool."""
-        key = tuple(paths)
-        allowed = self._under.get(key)
+    def pictures(self, selection: Selection) -> npt.NDArray[np.bool_]:
+        """Which pictures are held by a selected file: (pictures,) bool."""
+        allowed = self._selected.get(selection)
         if allowed is None:
             allowed = np.zeros(len(self), dtype=np.bool_)
-            for path in key:
-                place = self.find(self._catalogue.contents_under(path))
-                allowed[place[place >= 0]] = True
+            place = self.find(self._catalogue.contents_selected(selection))
+            allowed[place[place >= 0]] = True
             allowed.flags.writeable = False
-            if len(self._under) >= _FOLDERS_REMEMBERED:
-                self._under.clear()
-            self._under[key] = allowed
+            if len(self._selected) >= _SELECTIONS_REMEMBERED:
+                self._selected.clear()
+            self._selected[selection] = allowed
         return allowed
+
+    def metadata(self, paths: Sequence[str]) -> list[dict[str, MetadataValue]]:
+        """What users say of some files, by column."""
+        return self._catalogue.metadata_of(paths) if self.metadata_columns else [{} for _ in paths]
 
     def find(self, contents: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Pictures with these ids: (N,) int64 to (N,) int64, -1 where none is live in this snapshot."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from patchwise.regions import Regions
 from patchwise.store.catalogue import Catalogue, ContentRow, FileRow
 from patchwise.store.codes import forget_codes
+from patchwise.store.metadata_table import MetadataValue
 from patchwise.store.shards import Shards, StoredRows, checksum
 
 __all__ = ["Encoded", "Writer"]
@@ -76,16 +77,30 @@ class Writer:
         files: Iterable[FileRow] = (),
         failures: Iterable[tuple[FileRow, str]] = (),
         forgotten: Iterable[str] = (),
+        renamed: Mapping[str, str] | None = None,
     ) -> None:
-        """Store in one step: files that hold known pictures, files that cannot be read, and paths to forget."""
+        """Store in one step: files that hold known pictures, files that cannot be read, and paths to forget.
+
+        New paths that are `renamed`, old path by new, take along what users said of the old one.
+        """
         with self.catalogue.transaction():
             for row in files:
                 if row.content is not None:
                     self.catalogue.put_file(row.path, row.mtime_ns, row.size, row.content)
+            self.catalogue.carry_metadata(renamed or {})
             for row, reason in failures:
                 self.catalogue.put_failure(row.path, row.mtime_ns, row.size, reason)
             for path in forgotten:
                 self.catalogue.forget(path)
+
+    def describe(self, names: Sequence[str], rows: Iterable[tuple[str, Sequence[MetadataValue | None]]]) -> None:
+        """Replace all that is known of some paths by (path, a value for each of the names), all or none.
+
+        Raises:
+            UsageError: more columns than a gallery takes.
+        """
+        with self.catalogue.transaction():
+            self.catalogue.put_metadata(names, rows)
 
     def compact(self) -> int:
         """Rewrite the shards that hold dead rows, without them; returns how many rows were dropped.

@@ -1,0 +1,135 @@
+"""What users say of their images: a row for each path, a column for each name, added when it first comes.
+
+A real column is read several times as fast as a value within JSON, and every name has its number, so that nothing a
+user wrote ever stands in SQL. Values are text, numbers or NULL, and kept as they are given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from patchwise.errors import UsageError
+from patchwise.store.database import Database
+
+__all__ = ["MOST_COLUMNS", "MetadataColumn", "MetadataTable", "MetadataValue"]
+
+MetadataValue = str | int | float
+
+MOST_COLUMNS = 1_000  # SQLite takes 2,000
+_SINCE = 3  # schema version
+_MOST_VALUES = 50
+
+
+@dataclass(frozen=True)
+class MetadataColumn:
+    """What images are said to be in one column.
+
+    `kind` is "text", "number", or "mixed"; `images` counts those with a value; `values` are the 50 most frequent, most
+    frequent first; `minimum` and `maximum` are of its numbers, None where it has none.
+    """
+
+    name: str
+    kind: str
+    images: int
+    values: tuple[MetadataValue, ...]
+    minimum: int | float | None
+    maximum: int | float | None
+
+
+class MetadataTable(Database):
+    """Metadata of paths; a catalogue of an older schema that may only be read has none."""
+
+    def metadata_columns(self) -> dict[str, int]:
+        """Number of each column, by name, in the order in which they came; `c` and the number is its name in SQL."""
+        if self.schema_version() < _SINCE:
+            return {}
+        return dict(self._all("SELECT name, id FROM metadata_column ORDER BY id"))
+
+    def metadata_of(self, paths: Iterable[str]) -> list[dict[str, MetadataValue]]:
+        """What is known of some paths, by column."""
+        with self.reading():
+            columns = self.metadata_columns()
+            if not columns:
+                return [{} for _ in paths]
+            sql = f"SELECT {_listed(columns.values())} FROM metadata WHERE path = ?"
+            rows = (self._all(sql, (os.fsencode(path),)) for path in paths)
+            return [
+                {name: value for name, value in zip(columns, row[0], strict=True) if value is not None} if row else {}
+                for row in rows
+            ]
+
+    def summaries(self) -> list[MetadataColumn]:
+        """What the columns hold that have a value for any image, in their order."""
+        found = [self._summary(name, number) for name, number in self.metadata_columns().items()]
+        return [column for column in found if column.images]
+
+    def _summary(self, name: str, number: int) -> MetadataColumn:
+        described = f"metadata CROSS JOIN file USING (path) WHERE c{number} IS NOT NULL"
+        images, numbers = self._all(f"SELECT COUNT(*), TOTAL(typeof(c{number}) <> 'text') FROM {described}")[0]
+        sql = f"SELECT MIN(c{number}), MAX(c{number}) FROM {described} AND typeof(c{number}) <> 'text'"
+        least, most = self._all(sql)[0]
+        sql = f"SELECT c{number} FROM {described} GROUP BY 1 ORDER BY COUNT(*) DESC, 1 LIMIT {_MOST_VALUES}"
+        values = tuple(value for (value,) in self._all(sql))
+        kind = "text" if not numbers else "number" if numbers == images else "mixed"
+        return MetadataColumn(name, kind, images, values, least, most)
+
+    def folders(self) -> list[tuple[str, int]]:
+        """(folder, number of images directly in it), most images first."""
+        separator = os.sep.encode()
+        with self._lock, self._explained():
+            paths = self._connection.execute("SELECT path FROM file")
+            counts = Counter(path[: path.rfind(separator)] or separator for (path,) in paths)
+        return [(os.fsdecode(folder), count) for folder, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))]
+
+    # Writing: call inside `transaction`
+
+    def put_metadata(self, names: Sequence[str], rows: Iterable[tuple[str, Sequence[MetadataValue | None]]]) -> None:
+        """Replace all that is known of some paths by (path, a value for each of the names).
+
+        Raises:
+            UsageError: more columns than a gallery takes.
+        """
+        numbers = self._numbers(names)
+        marks = ",".join("?" * (len(numbers) + 1))
+        sql = f"INSERT OR REPLACE INTO metadata ({_listed(numbers, 'path')}) VALUES ({marks})"
+        with self._lock, self._explained():
+            self._connection.executemany(sql, ((os.fsencode(path), *values) for path, values in rows))
+
+    def _numbers(self, names: Sequence[str]) -> list[int]:
+        known = self.metadata_columns()
+        new = [name for name in names if name not in known]
+        if (total := len(known) + len(new)) > MOST_COLUMNS:
+            raise UsageError(f"a gallery takes at most {MOST_COLUMNS:,} columns of metadata, not {total:,}")
+        for name in new:
+            self._run("INSERT INTO metadata_column (name) VALUES (?)", (name,))
+            known[name] = int(self._all("SELECT last_insert_rowid()")[0][0])
+            self._run(f"ALTER TABLE metadata ADD COLUMN c{known[name]}")  # without a type: kept as given
+        return [known[name] for name in names]
+
+    def carry_metadata(self, moved: Mapping[str, str]) -> None:
+        """Give paths what is known of others, old path by new; what a new path has already stays."""
+        listed = _listed(self.metadata_columns().values(), "path")
+        values = listed.replace("path", "?", 1)
+        sql = f"INSERT OR IGNORE INTO metadata ({listed}) SELECT {values} FROM metadata WHERE path = ?"
+        for new, old in moved.items():
+            self._run(sql, (os.fsencode(new), os.fsencode(old)))
+
+    def forget_metadata(self, path: str) -> None:
+        """Drop what is known of one path."""
+        self._run("DELETE FROM metadata WHERE path = ?", (os.fsencode(path),))
+
+    def _columns(self, sql: str, width: int, parameters: Sequence[object] = ()) -> npt.NDArray[np.int64]:
+        with self._lock, self._explained():
+            values = chain.from_iterable(self._connection.execute(sql, parameters))
+            return np.fromiter(values, dtype=np.int64).reshape(-1, width)
+
+
+def _listed(numbers: Iterable[int], *before: str) -> str:
+    return ", ".join([*before, *(f"c{number}" for number in numbers)])
