@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -39,9 +40,10 @@ __all__ = ["NotebookFigure", "plot_explanation", "plot_hits"]
 _LINE = tuple(channel / 255 for channel in BOX_COLOUR)
 _OUTLINE = "#35d07f"
 _LONGEST = 480
-_NAME = 28
+_NAME = 24
+_LINES = 8
 _CAPTION = 0.55  # inches for two lines
-_NARROWEST, _TALLEST = 0.6, 1.25  # height of a panel, in widths
+_LOWEST, _TALLEST = 0.3, 1.5  # height of a panel, in widths
 
 
 class NotebookFigure(Figure):
@@ -66,29 +68,29 @@ def plot_hits(
     asked = [opened_part(part) for part in parts]
     panels = len(asked) + min(len(hits), most)
     columns = max(min(columns, panels), 1)
-    shapes = [part.size for part in asked if not isinstance(part.shown, str)] + [hit.size for hit in hits[:most]]
-    tallest = max((height / across for across, height in shapes), default=_NARROWEST)
-    panel = width / columns * min(max(tallest, _NARROWEST), _TALLEST) + _CAPTION
-    rows = max(math.ceil(panels / columns), 1)
-    figure = NotebookFigure(figsize=(width, rows * panel), layout="constrained")
-    for place, part in enumerate(asked, start=1):
-        _asked(figure.add_subplot(rows, columns, place), part, alone=len(asked) == 1)
-    for place, hit in enumerate(hits[:most], start=len(asked) + 1):
-        axes = figure.add_subplot(rows, columns, place)
+    shapes = [(4, 3) if isinstance(part.shown, str) else part.size for part in asked]
+    shapes += [hit.size for hit in hits[:most]]
+    tall = [min(max(height / across, _LOWEST), _TALLEST) * width / columns + _CAPTION for across, height in shapes]
+    heights = [max(tall[first : first + columns]) for first in range(0, panels, columns)] or [_CAPTION]
+    figure = NotebookFigure(figsize=(width, sum(heights) + _CAPTION), layout="constrained")
+    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+    for place, part in enumerate(asked):
+        _asked(figure.add_subplot(grid[divmod(place, columns)]), part, alone=len(asked) == 1)
+    for place, hit in enumerate(hits[:most], start=len(asked)):
+        axes = figure.add_subplot(grid[divmod(place, columns)])
         _picture(axes, opened(hit, _LONGEST), hit.size)
-        verdict = {True: ", match", False: ", may be chance", None: ""}[hit.matches]
-        chance = "" if hit.expected_false_matches is None else f" (by chance {by_chance(hit.expected_false_matches)})"
-        _title(axes, f"{hit.rank}. {_short(Path(hit.path).name)}\n{hit.score:.3f}{verdict}{chance}")
+        expected = hit.expected_false_matches
+        said = " match" if hit.matches else "" if expected is None else f", by chance {by_chance(expected)}"
+        _title(axes, f"{hit.rank}. {_short(Path(hit.path).name)}\n{hit.score:.3f}{said}")
         _box(axes, hit.box)
         for region in hit.instances:
             _box(axes, region.box, dashed=True)
         if hit.geometry is not None and hit.geometry.outline:
             axes.add_patch(Polygon(np.array(hit.geometry.outline), fill=False, edgecolor=_OUTLINE, linewidth=1.5))
-    said = [] if hits else ["Nothing matched."]
-    if len(hits) > most:
-        said.append(f"{most:,} of {len(hits):,} hits")
-    if said:
-        figure.suptitle(" ".join(said), fontsize=10)
+    if not hits:
+        figure.suptitle("Nothing matched.", fontsize=10)
+    elif len(hits) > most:
+        figure.suptitle(f"the first {most:,} of {len(hits):,} hits", fontsize=10)
     return figure
 
 
@@ -167,12 +169,15 @@ def _box(axes: Axes, box: Box, *, dashed: bool = False) -> None:
 
 
 def _title(axes: Axes, text: str) -> None:
+    axes.set_anchor("N")
     axes.set_title(_drawable(text), fontsize=9, parse_math=False)
 
 
 def _text(axes: Axes, text: str) -> None:
     middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
-    axes.text(0.5, 0.5, _drawable(printable(text)), fontsize=9, wrap=True, parse_math=False, **middle)
+    # Wrapped here: matplotlib's own wrapping takes dollar signs for formulas.
+    lines = textwrap.wrap(_drawable(printable(text)), _NAME, max_lines=_LINES, placeholder=" …")
+    axes.text(0.5, 0.5, "\n".join(lines), fontsize=9, parse_math=False, **middle)
 
 
 def _short(name: str) -> str:

@@ -37,7 +37,7 @@ def opened_part(part: QueryPart) -> ReportPart:
         box = None if part.box is None else query_box(part.box, picture.size)
     except PatchwiseError as error:
         return ReportPart(f"{part.name}: cannot be shown: {_reason(error)}", name=part.name, weight=part.weight)
-    return ReportPart(picture.pixels, picture.size, box, part.name, part.weight)
+    return ReportPart(picture.pixels, picture.size, box, Path(part.name).name, part.weight)
 
 
 def _reason(error: PatchwiseError) -> str:
