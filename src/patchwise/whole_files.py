@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["whole_file"]
+__all__ = ["force_folder", "whole_file"]
+
+_NO_FOLDERS = {errno.EINVAL, errno.ENOTSUP}  # said by file systems on which folders cannot be forced
 
 
 @contextmanager
@@ -27,3 +30,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def force_folder(folder: Path) -> None:
+    """Make sure that files just made or renamed in a folder are found there after a power cut (not on Windows)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
