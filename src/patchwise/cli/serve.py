@@ -50,10 +50,10 @@ def serve(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Serve galleries: a page to search with, and an HTTP API, until Ctrl-C or SIGTERM."""
+    from patchwise.images import DEFAULT_MAX_PIXELS
     from patchwise.server.running import run
     from patchwise.server.settings import Settings, named_galleries
 
-    options = {} if max_pixels is None else {"max_pixels": max_pixels}
     settings = Settings(
         named_galleries(gallery or [".patchwise"]),
         token=token or None,
@@ -62,8 +62,8 @@ def serve(
         roots=tuple(root or ()),
         uploads=uploads,
         max_upload=max_upload * 2**20,
+        max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
         queue=queue,
         device=device,
-        **options,
     )
     run(settings, say, open_page=open_page)

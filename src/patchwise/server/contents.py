@@ -56,7 +56,7 @@ def bytes_of(server: State, served: ServedGallery, image: str) -> bytes:
     Raises:
         Problem: there is none, or the files that held it have changed since they were indexed.
     """
-    paths = [stored.path for stored in served.image(image)]
+    paths = [stored.path for stored in served.gallery.image(image)]
     for path in paths:
         content = _unchanged(path, image)
         if content is not None:
@@ -92,7 +92,7 @@ def thumbnail_of(server: State, served: ServedGallery, image: str, size: int) ->
     def made() -> bytes:
         return _jpeg(_shrunk(server, bytes_of(server, served, image), image, edge), edge)
 
-    files = served.image(image)
+    files = served.gallery.image(image)
     if not files:
         return made()
 

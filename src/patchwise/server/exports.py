@@ -80,12 +80,12 @@ def _page(server: State, served: ServedGallery, found: Found) -> str:
 
 
 def _picture(server: State, served: ServedGallery, hit: Hit) -> Image.Image | str:
-    stored = served.stored(hit.path)
-    if stored is None:
+    files = served.gallery.images([hit.path]).images
+    if not files:
         return "it is no longer in the gallery"
     try:
         return read_picture(
-            bytes_of(server, served, stored.digest),
+            bytes_of(server, served, files[0].digest),
             name=text_of_path(hit.path),
             max_pixels=server.settings.max_pixels,
             shrink=lambda size: max(size) / _SHOWN_EDGE,

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from patchwise.gallery import Gallery
 from patchwise.server.problems import Problem
 from patchwise.server.settings import Settings
 
 __all__ = ["Galleries", "ServedGallery"]
-
-
-class StoredImage(NamedTuple):
-    path: str
-    digest: str
-    size: tuple[int, int]
-    metadata: dict[str, str | int | float | None]
 
 
 @dataclass(frozen=True)
@@ -35,45 +26,6 @@ class ServedGallery:
     def writable(self) -> bool:
         """Whether images can be added and removed."""
         return os.access(self.gallery.path, os.W_OK)
-
-    @property
-    def version(self) -> str:
-        """Changes whenever images do."""
-        return "-".join(map(str, self.gallery.snapshot().version))  # STAND-IN: Gallery.version
-
-    # STAND-IN for seams of Gallery, until these are there.
-
-    def image(self, digest: str) -> tuple[StoredImage, ...]:
-        return tuple(one for one in self._all() if one.digest == digest)
-
-    def stored(self, path: str) -> StoredImage | None:
-        return next((one for one in self._all() if one.path == path), None)
-
-    def _all(self) -> list[StoredImage]:
-        catalogue = self.gallery._store.catalogue
-        found = []
-        for path in sorted(catalogue.known()):
-            known, content = catalogue.stored_file(path), catalogue.content_of(path)
-            row = None if content is None else catalogue.content(content)
-            if known is not None and row is not None:
-                found.append(StoredImage(path, known[0].hex(), (row.width, row.height), {}))
-        return found
-
-    def images(
-        self, under: Sequence[str] = (), where: str = "", offset: int = 0, limit: int | None = None
-    ) -> tuple[int, list[StoredImage]]:
-        places = [os.path.join(place, "") for place in under]
-        found = [
-            one
-            for one in self._all()
-            if not places or one.path in under or any(one.path.startswith(place) for place in places)
-        ]
-        return len(found), found[offset:][:limit]
-
-    def folders(self) -> list[tuple[str, int]]:
-        """Folders that hold images, and how many, those with most first."""
-        known = self.gallery._store.catalogue.known().values()  # STAND-IN: Gallery.folders
-        return Counter(os.path.dirname(row.path) for row in known if row.content is not None).most_common()
 
 
 class Galleries:

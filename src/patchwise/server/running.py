@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _GRACE_SECONDS = 30
+_BACKLOG = 1024
 
 
 def run(settings: Settings, say: Callable[[str], None], *, open_page: bool = False) -> None:
@@ -74,6 +75,7 @@ def _listening(settings: Settings) -> socket.socket:
         if hasattr(signal, "SIGKILL"):  # on Windows this option would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
+        listener.listen(_BACKLOG)  # whoever asks before all is ready waits
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

@@ -50,13 +50,13 @@ def search(server: State, served: ServedGallery, request: schemas.SearchRequest)
     _check_rerank(request.rerank)
     with own_words(served):
         parts = _parts(server, served, request.parts)
-        wanted: dict[str, Any] = {"where": request.where} if request.where else {}
         hits = served.gallery.search(
             parts,
             k=request.k,
             offset=request.offset,
             min_score=request.min_score,
             under=places(request.under),
+            where=request.where,
             recall=request.recall,
             exact=request.exact,
             rerank=request.rerank,
@@ -64,7 +64,6 @@ def search(server: State, served: ServedGallery, request: schemas.SearchRequest)
             fuse=request.fuse,
             collapse=request.collapse,
             max_pixels=server.settings.max_pixels,
-            **wanted,
         )
     return Found(request, parts, hits, text_of_path(query_label(parts)), time.perf_counter() - began)
 
@@ -72,19 +71,19 @@ def search(server: State, served: ServedGallery, request: schemas.SearchRequest)
 def answer_of(served: ServedGallery, found: Found) -> schemas.SearchAnswer:
     """The answer that is sent."""
     request = found.request
-    plain = result_to_json(found.label, None, found.hits)["hits"]
     searched = len(served.gallery)
     if request.under or request.where:
-        searched, _ = served.images(places(request.under), request.where, limit=0)
+        with own_words(served):
+            searched = served.gallery.images(places(request.under), request.where, limit=0).total
     return schemas.SearchAnswer(
         query=found.label,
         box=request.parts[0].box if len(request.parts) == 1 else None,
         parts=[schemas.Part(**part.model_dump()) for part in request.parts],  # what was left out, too
-        hits=[schemas.Hit.model_validate(hit) for hit in map(_identified(served), plain) if hit is not None],
+        hits=_hits(served, found.hits),
         verdict=_verdict(found.hits),
         seconds=round(found.seconds, 4),
         images=searched,
-        version=served.version,
+        version=served.gallery.version,
     )
 
 
@@ -94,7 +93,7 @@ def explain(server: State, served: ServedGallery, request: schemas.ExplainReques
     Raises:
         Problem, ImageError: the request cannot be answered.
     """
-    files = [stored.path for stored in served.image(request.image)]
+    files = [stored.path for stored in served.gallery.image(request.image)]
     path = files[0] if files and request.path is None else path_of_text(request.path or "")
     if path not in files:
         raise Problem(404, f"no such image in the gallery {served.name!r}", "image-not-found")
@@ -154,7 +153,7 @@ def _parts(server: State, served: ServedGallery, parts: Sequence[schemas.Part]) 
 
 
 def _name_of(served: ServedGallery, image: str) -> str:
-    files = served.image(image)
+    files = served.gallery.image(image)
     return files[0].path if files else f"picture {image[:8]}"
 
 
@@ -169,19 +168,20 @@ def _check_rerank(rerank: str) -> None:
             raise Problem(422, f"rerank {asked.name}:{asked.depth}: at most {_MOST_LOOKED_AT} hits", "usage")
 
 
-def _identified(served: ServedGallery) -> Any:
-    def identified(plain: dict[str, Any]) -> dict[str, Any] | None:
-        """A hit with the id of its image and its metadata; None where it has just been removed."""
-        stored = served.stored(plain["path"])
-        if stored is None:
-            return None
-        plain["path"] = text_of_path(plain["path"])
-        plain["image"], plain["metadata"] = stored.digest, stored.metadata
+def _hits(served: ServedGallery, hits: Sequence[Hit]) -> list[schemas.Hit]:
+    """Hits with the ids of their images; those that have just been removed are left out."""
+    paths = [one.path for hit in hits for one in (hit, *hit.alike)]
+    images = {stored.path: stored for stored in served.gallery.images(paths).images} if paths else {}
+
+    def identified(plain: dict[str, Any]) -> dict[str, Any]:
+        stored = images[plain["path"]]
+        plain |= {"path": text_of_path(plain["path"]), "image": stored.digest, "metadata": stored.metadata}
         if "alike" in plain:
-            plain["alike"] = [other for other in map(identified, plain["alike"]) if other is not None]
+            plain["alike"] = [identified(other) for other in plain["alike"] if other["path"] in images]
         return plain
 
-    return identified
+    plain = result_to_json("", None, hits)["hits"]
+    return [schemas.Hit.model_validate(identified(hit)) for hit in plain if hit["path"] in images]
 
 
 def _verdict(hits: Sequence[Hit]) -> Literal["match", "no match", "unknown"]:

@@ -104,7 +104,7 @@ class Guard:
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             raise Problem(403, "requests from pages of other sites are refused", "origin")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
             raise Problem(403, "requests from pages of other sites are refused", "origin")
         if path not in _OPEN and not self._token.brought_by(headers):
             raise Problem(401, "a token is needed, and must be right", "token", {"WWW-Authenticate": "Bearer"})

@@ -64,7 +64,7 @@ class Settings:
         if not self.galleries:
             raise UsageError("nothing to serve: name at least one gallery")
         for name in self.galleries:
-            if not re.match(GALLERY_NAME, name) or not name.strip("."):
+            if not _is_name(name):
                 raise UsageError(
                     f"gallery name {name!r}: expected 1 to 64 letters, digits, dots, dashes and underscores; "
                     "give one by NAME=DIR"
@@ -118,7 +118,7 @@ def gallery_name(folder: Path) -> str:
         UsageError: that is no name of a gallery.
     """
     name = folder.absolute().name.lstrip(".")
-    if not re.match(GALLERY_NAME, name):
+    if not _is_name(name):
         raise UsageError(f"gallery {folder}: {name!r} cannot be its name in addresses; give one by NAME={folder}")
     return name
 
@@ -132,7 +132,7 @@ def named_galleries(given: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for each in given:
         name, equals, folder = each.partition("=")
-        if not equals or not re.fullmatch(GALLERY_NAME, name):  # `=` may well be part of a path
+        if not equals or not _is_name(name):  # `=` may well be part of a path
             name, folder = gallery_name(Path(each)), each
         if not folder:
             raise UsageError(f"gallery {each!r}: expected NAME=DIR")
@@ -140,3 +140,8 @@ def named_galleries(given: Sequence[str]) -> dict[str, Path]:
             raise UsageError(f"two galleries are named {name!r}; tell them apart by NAME=DIR")
         found[name] = Path(folder)
     return found
+
+
+def _is_name(name: str) -> bool:
+    # `$` also matches before a line end, and addresses treat names of dots alone as steps of a path.
+    return "\n" not in name and re.match(GALLERY_NAME, name) is not None and name.strip(".") != ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -51,8 +52,11 @@ def _described(served: ServedGallery, server: State) -> schemas.Gallery:
         can_remove=served.writable,
         roots=served.writable and bool(server.settings.roots),
         folders=[
-            schemas.FolderCount(path=text_of_path(path), images=images) for path, images in served.folders()[:_FOLDERS]
+            schemas.FolderCount(path=text_of_path(path), images=images)
+            for path, images in served.gallery.folders()[:_FOLDERS]
         ],
-        metadata=[],
-        version=served.version,
+        metadata=[
+            schemas.MetadataColumn.model_validate(asdict(column)) for column in served.gallery.metadata_columns()
+        ],
+        version=served.gallery.version,
     )

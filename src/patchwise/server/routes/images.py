@@ -13,10 +13,11 @@ from fastapi import APIRouter, Query, Request, Response
 from patchwise.server import schemas
 from patchwise.server.contents import THUMBNAIL_SIZES, bytes_of, media_type, thumbnail_of
 from patchwise.server.dependencies import ImageId, Served, Server
-from patchwise.server.galleries import ServedGallery, StoredImage
+from patchwise.server.galleries import ServedGallery
 from patchwise.server.problems import Problem, problems
 from patchwise.server.searching import own_words, places
 from patchwise.server.texts import path_of_text, text_of_path
+from patchwise.store import StoredImage
 
 router = APIRouter(tags=["images"])
 
@@ -46,8 +47,8 @@ async def list_images(
 
     def listed() -> schemas.Images:
         with own_words(served):
-            total, found = served.images(places(under), where, offset, limit)
-        return schemas.Images(total=total, images=[_described(stored) for stored in found])
+            found = served.gallery.images(places(under), where, offset, limit)
+        return schemas.Images(total=found.total, images=[_described(stored) for stored in found.images])
 
     return await server.pool.run(listed)
 
@@ -114,7 +115,7 @@ async def get_full(served: Served, server: Server, image: ImageId, request: Requ
 
     def read() -> tuple[bytes, str, str]:
         content = bytes_of(server, served, image)
-        files = served.image(image)
+        files = served.gallery.image(image)
         return content, media_type(content), os.path.basename(files[0].path) if files else image
 
     content, kind, name = await server.pool.run(read)
@@ -155,7 +156,7 @@ async def delete_image(
 
 
 def _files(served: ServedGallery, image: str) -> Sequence[StoredImage]:
-    files = served.image(image)
+    files = served.gallery.image(image)
     if not files:
         raise Problem(404, f"no image {image} in the gallery {served.name!r}", "image-not-found")
     return files

@@ -49,5 +49,5 @@ def keep(server: State, served: ServedGallery, name: str, content: bytes) -> sch
     height, width = server.decoded.get(image, decode).shape[:2]
     server.kept.keep(content)
     return schemas.Picture(
-        image=image, size=(width, height), format=format_of(content), in_gallery=bool(served.image(image))
+        image=image, size=(width, height), format=format_of(content), in_gallery=bool(served.gallery.image(image))
     )

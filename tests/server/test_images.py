@@ -1,0 +1,223 @@
+"""Images of a gallery over HTTP: listed, shown, given out, forgotten."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from conftest import FakeEncoder, make_picture
+from patchwise import Gallery
+from patchwise.server import Settings
+from patchwise.server.pictures import digest_of
+
+from .conftest import png
+
+IMAGES = "/api/v1/galleries/g/images"
+
+
+def test_images_are_listed_by_path_page_by_page(served: TestClient, pictures: Path) -> None:
+    found = served.get(IMAGES, params={"offset": 2, "limit": 2}).json()
+    assert found["total"] == 6
+    assert [image["path"] for image in found["images"]] == [str(pictures / "02.png"), str(pictures / "03.png")]
+    content = (pictures / "02.png").read_bytes()
+    assert found["images"][0] == {
+        "image": digest_of(content),
+        "path": str(pictures / "02.png"),
+        "size": [32, 24],
+        "metadata": {},
+    }
+
+
+def test_images_are_listed_below_folders(served: TestClient, pictures: Path) -> None:
+    below = [str(pictures / "01.png"), str(pictures / "04.png")]
+    found = served.get(IMAGES, params={"under": below}).json()
+    assert [image["path"] for image in found["images"]] == below
+    assert served.get(IMAGES, params={"under": "relative"}).status_code == 422
+
+
+def test_an_image_names_all_files_that_hold_it(serving, settings: Settings, gallery: Gallery, pictures: Path) -> None:
+    copy = pictures / "copy.png"
+    copy.write_bytes((pictures / "03.png").read_bytes())
+    gallery.add(pictures)
+    image = digest_of(copy.read_bytes())
+    found = serving(settings).get(f"{IMAGES}/{image}").json()
+    assert found["paths"] == [str(pictures / "03.png"), str(copy)]
+    assert found["path"] == found["paths"][0]
+
+
+def test_additions_by_others_show_without_a_restart(served: TestClient, gallery: Gallery, pictures: Path) -> None:
+    before = served.get("/api/v1/galleries/g").json()
+    make_picture(9, (32, 24)).save(pictures / "09.png")
+    gallery.add(pictures)  # through a connection of its own, as another process would
+    after = served.get("/api/v1/galleries/g").json()
+    assert (before["images"], after["images"]) == (6, 7)
+    assert before["version"] != after["version"]
+    kept = served.post("/api/v1/galleries/g/pictures", files={"picture": png(make_picture(9, (32, 24)))}).json()
+    hits = served.post("/api/v1/galleries/g/search", json={"parts": [{"picture": kept["image"]}]}).json()["hits"]
+    assert hits[0]["path"] == str(pictures / "09.png")
+
+
+def test_thumbnails_are_upright_small_and_kept(serving, settings: Settings, gallery: Gallery, pictures: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    make_picture(7, (900, 600)).save(pictures / "turned.jpg", exif=exif)
+    gallery.add(pictures)
+    image = digest_of((pictures / "turned.jpg").read_bytes())
+    client = serving(settings)
+    answer = client.get(f"{IMAGES}/{image}/thumbnail", params={"size": 300})
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert "immutable" in answer.headers["cache-control"]
+    with Image.open(io.BytesIO(answer.content)) as shown:
+        assert shown.size == (213, 320)
+        original = make_picture(7, (900, 600)).rotate(-90, expand=True).resize(shown.size)
+        assert np.abs(np.asarray(shown, float) - np.asarray(original, float)).mean() < 6
+    again = client.get(f"{IMAGES}/{image}/thumbnail", params={"size": 320})
+    assert again.content == answer.content
+    same = client.get(
+        f"{IMAGES}/{image}/thumbnail", params={"size": 300}, headers={"If-None-Match": answer.headers["etag"]}
+    )
+    assert (same.status_code, same.content) == (304, b"")
+    assert any((gallery.path / "remembered").rglob(image))
+    assert client.get(f"{IMAGES}/{image}/thumbnail", params={"size": 5000}).status_code == 422
+
+
+def test_small_pictures_are_not_enlarged(served: TestClient, pictures: Path) -> None:
+    image = digest_of((pictures / "00.png").read_bytes())
+    with Image.open(io.BytesIO(served.get(f"{IMAGES}/{image}/thumbnail").content)) as shown:
+        assert shown.size == (32, 24)
+
+
+def test_the_file_itself_is_given_out_as_what_it_is(
+    serving: Callable[..., TestClient], settings: Settings, gallery: Gallery, pictures: Path
+) -> None:
+    # A name that says nothing true of its content.
+    make_picture(8, (32, 24)).save(pictures / 'a";evil=".png', "GIF")
+    gallery.add(pictures)
+    content = (pictures / 'a";evil=".png').read_bytes()
+    answer = serving(settings).get(f"{IMAGES}/{digest_of(content)}/full")
+    assert answer.content == content
+    assert answer.headers["content-type"] == "image/gif"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert '"' not in answer.headers["content-disposition"]
+
+
+@pytest.mark.parametrize("swapped", ["other", "link", "gone", "pipe", "device"])
+def test_a_file_that_is_another_by_now_is_never_given_out(served: TestClient, pictures: Path, swapped: str) -> None:
+    file = pictures / "00.png"
+    image = digest_of(file.read_bytes())
+    secret = pictures.parent / "secret.png"
+    make_picture(99, (32, 24)).save(secret)
+    file.unlink()
+    if swapped == "other":
+        file.write_bytes(secret.read_bytes())
+    elif swapped == "link":
+        file.symlink_to(secret)
+    elif swapped == "pipe":
+        os.mkfifo(file)
+    elif swapped == "device":
+        file.symlink_to("/dev/zero")
+    for what in ("full", "thumbnail"):
+        answer = served.get(f"{IMAGES}/{image}/{what}")
+        assert answer.status_code == 410
+        assert "changed since it was indexed" in answer.json()["detail"]
+        assert answer.headers["content-type"] == "application/problem+json"
+    answer = served.post("/api/v1/galleries/g/search", json={"parts": [{"picture": image}]})
+    assert answer.status_code == 410
+
+
+def test_another_file_with_the_same_bytes_stands_in(
+    serving: Callable[..., TestClient], settings: Settings, gallery: Gallery, pictures: Path
+) -> None:
+    content = (pictures / "00.png").read_bytes()
+    (pictures / "zz.png").write_bytes(content)
+    gallery.add(pictures)
+    (pictures / "00.png").unlink()
+    client = serving(settings)
+    assert client.get(f"{IMAGES}/{digest_of(content)}/full").content == content
+    assert client.get(f"{IMAGES}/{digest_of(content)}/thumbnail").status_code == 200
+
+
+def test_deleting_forgets_an_image_and_leaves_its_file(served: TestClient, pictures: Path) -> None:
+    image = digest_of((pictures / "00.png").read_bytes())
+    assert served.delete(f"{IMAGES}/{image}").status_code == 204
+    assert served.get(f"{IMAGES}/{image}").status_code == 404
+    assert served.get(f"{IMAGES}/{image}/thumbnail").status_code == 404
+    assert served.get(IMAGES).json()["total"] == 5
+    assert served.delete(f"{IMAGES}/{image}").status_code == 404
+    assert (pictures / "00.png").is_file()
+
+
+def test_one_of_several_files_can_be_forgotten(
+    serving: Callable[..., TestClient], settings: Settings, gallery: Gallery, pictures: Path
+) -> None:
+    (pictures / "copy.png").write_bytes((pictures / "00.png").read_bytes())
+    gallery.add(pictures)
+    image = digest_of((pictures / "00.png").read_bytes())
+    client = serving(settings)
+    assert client.delete(f"{IMAGES}/{image}", params={"path": "/elsewhere.png"}).status_code == 404
+    assert client.delete(f"{IMAGES}/{image}", params={"path": str(pictures / "copy.png")}).status_code == 204
+    assert client.get(f"{IMAGES}/{image}").json()["paths"] == [str(pictures / "00.png")]
+
+
+def test_only_uploads_are_deleted_from_disk(
+    serving: Callable[..., TestClient], settings: Settings, gallery: Gallery, pictures: Path
+) -> None:
+    uploads = settings.uploads_folder("g")
+    uploads.mkdir()
+    make_picture(20, (32, 24)).save(uploads / "mine.png")
+    (uploads / "linked.png").symlink_to(pictures / "00.png")
+    (uploads / "away").symlink_to(pictures, target_is_directory=True)
+    gallery.add(uploads / "mine.png", uploads / "linked.png", uploads / "away" / "01.png", follow_links=True)
+    client = serving(settings)
+    for file in (uploads / "mine.png", pictures / "00.png", pictures / "01.png"):
+        assert client.delete(f"{IMAGES}/{digest_of(file.read_bytes())}").status_code == 204
+    assert not (uploads / "mine.png").exists()
+    assert not (uploads / "linked.png").is_symlink()  # the link was there; what it leads to was not
+    assert (pictures / "00.png").is_file()
+    assert (pictures / "01.png").is_file()
+
+
+def test_somebody_else_writing_is_said_with_when_to_try_again(
+    served: TestClient, gallery: Gallery, pictures: Path
+) -> None:
+    image = digest_of((pictures / "00.png").read_bytes())
+    with gallery._store.writer():
+        answer = served.delete(f"{IMAGES}/{image}")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:patchwise:gallery-busy")
+    assert int(answer.headers["retry-after"]) > 0
+    assert str(gallery.path) not in answer.text
+
+
+def test_names_that_are_no_text_are_listed_and_searched_below(
+    tmp_path: Path, serving: Callable[..., TestClient]
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    make_picture(1, (32, 24)).save(folder / os.fsdecode(b"\xff.png"))
+    with Gallery.create(tmp_path / "g", encoder=FakeEncoder(), regions="whole") as made:
+        made.add(tmp_path / os.fsdecode(b"caf\xe9"))
+    client = serving(Settings({"g": tmp_path / "g"}, queries=tmp_path / "q"))
+    (image,) = client.get(IMAGES).json()["images"]
+    assert image["path"] == f"{tmp_path}/caf\\udce9/\\udcff.png"
+    assert client.get(IMAGES, params={"under": f"{tmp_path}/caf\\udce9"}).json()["total"] == 1
+    parts = [{"picture": image["image"]}]
+    answer = client.post("/api/v1/galleries/g/search", json={"parts": parts, "under": [f"{tmp_path}/caf\\udce9"]})
+    assert answer.json()["hits"][0]["path"] == image["path"]
+    explained = client.post(
+        "/api/v1/galleries/g/explain", json={"parts": parts, "image": image["image"], "path": image["path"]}
+    )
+    assert explained.json()["path"] == image["path"]
+    listed = client.post("/api/v1/galleries/g/search/export/paths", json={"parts": parts}).content
+    assert listed == os.fsencode(f"{folder}/") + b"\xff.png\n"
+    for kind in ("json", "csv", "html"):
+        assert client.post(f"/api/v1/galleries/g/search/export/{kind}", json={"parts": parts}).status_code == 200
+    assert client.get(f"{IMAGES}/{image['image']}/full").status_code == 200
+    assert client.delete(f"{IMAGES}/{image['image']}", params={"path": image["path"]}).status_code == 204

@@ -1,0 +1,307 @@
+"""Searching, explaining and exporting over HTTP."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from conftest import FakeEncoder, make_picture
+from patchwise import Gallery, QueryPart
+from patchwise.images import read_picture
+from patchwise.report import result_to_json
+from patchwise.server import Settings
+from patchwise.server.pictures import digest_of
+
+from .conftest import png
+
+G = "/api/v1/galleries/g"
+BOX = [0, 0, 20, 16]
+
+
+@pytest.fixture
+def image(pictures: Path) -> str:
+    """The id of an image of the gallery."""
+    return digest_of((pictures / "03.png").read_bytes())
+
+
+def test_a_box_on_an_image_of_the_gallery_gives_what_the_library_gives(
+    served: TestClient, gallery: Gallery, pictures: Path, image: str
+) -> None:
+    answer = served.post(f"{G}/search", json={"parts": [{"picture": image, "box": BOX}], "k": 3}).json()
+    hits = gallery.search(pictures / "03.png", box=BOX, k=3)
+    expected = result_to_json("", None, hits)["hits"]
+    for found, wanted in zip(answer["hits"], expected, strict=True):
+        assert found.pop("image") == digest_of(Path(found["path"]).read_bytes())
+        assert found.pop("metadata") == {}
+        assert found == wanted
+    assert answer["box"] == BOX
+    assert answer["parts"] == [{"picture": image, "text": None, "box": BOX, "weight": 1.0, "small": False, "name": ""}]
+    assert (answer["images"], answer["verdict"]) == (6, "unknown")
+    assert answer["version"] == served.get(G).json()["version"]
+
+
+def test_a_picture_is_decoded_once_for_all_boxes_on_it(served: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[object] = []
+
+    def counted(*arguments: object, **options: object) -> object:
+        decoded.append(arguments)
+        return read_picture(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("patchwise.server.contents.read_picture", counted)
+    monkeypatch.setattr("patchwise.server.routes.pictures.read_picture", counted)
+    kept = served.post(f"{G}/pictures", files={"picture": ("mug.png", png(make_picture(50, (64, 64))))})
+    assert kept.status_code == 201
+    for edge in (20, 30, 40):
+        parts = [{"picture": kept.json()["image"], "box": [0, 0, edge, edge]}]
+        assert served.post(f"{G}/search", json={"parts": parts}).status_code == 200
+    assert len(decoded) == 1
+
+
+def test_kept_pictures_can_be_searched_with_after_a_restart(
+    serving: Callable[..., TestClient], settings: Settings, pictures: Path
+) -> None:
+    content = png(make_picture(50, (64, 48)))
+    kept = serving(settings).post(f"{G}/pictures", files={"picture": ("mug.png", content, "text/html")}).json()
+    assert kept == {"image": digest_of(content), "size": [64, 48], "format": "PNG", "in_gallery": False}
+    again = serving(settings)
+    assert again.post(f"{G}/search", json={"parts": [{"picture": kept["image"]}]}).status_code == 200
+    assert again.get(f"{G}/images/{kept['image']}/full").content == content
+    assert again.get(f"{G}/images/{kept['image']}/thumbnail").status_code == 200
+    assert again.get(f"{G}/images/{kept['image']}").status_code == 404
+    same = again.post(f"{G}/pictures", files={"picture": ("x", (pictures / "00.png").read_bytes())}).json()
+    assert same["in_gallery"] is True
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "empty"), (b"<html>", "not an image"), (png(make_picture(1))[:400], "corrupt or truncated")],
+)
+def test_what_is_no_picture_is_refused_with_its_reason(
+    served: TestClient, settings: Settings, content: bytes, said: str
+) -> None:
+    answer = served.post(f"{G}/pictures", files={"picture": ("mug.png", content)})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert answer.json()["detail"].startswith("mug.png: ")
+    assert said in answer.json()["detail"]
+    assert not settings.queries_folder.exists()
+
+
+def test_too_many_pixels_are_refused(serving: Callable[..., TestClient], gallery: Gallery, tmp_path: Path) -> None:
+    client = serving(Settings({"g": gallery.path}, queries=tmp_path / "q", max_pixels=1000))
+    answer = client.post(f"{G}/pictures", files={"picture": ("big.png", png(make_picture(1, (64, 64))))})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:patchwise:image-too-large")
+
+
+def test_several_pictures_are_one_query(served: TestClient, gallery: Gallery, pictures: Path, image: str) -> None:
+    other = digest_of((pictures / "01.png").read_bytes())
+    parts = [{"picture": image, "weight": 2, "name": "a"}, {"picture": other, "weight": -1, "name": "b"}]
+    answer = served.post(f"{G}/search", json={"parts": parts, "k": 6}).json()
+    asked = [QueryPart(pictures / "03.png", weight=2), QueryPart(pictures / "01.png", weight=-1)]
+    hits = gallery.search(asked, k=6)
+    assert [hit["path"] for hit in answer["hits"]] == [hit.path for hit in hits]
+    assert answer["hits"][0]["part_scores"] == pytest.approx(hits[0].part_scores, abs=1e-5)
+    assert answer["query"] == "2*a - b"
+    assert answer["box"] is None
+
+
+def test_options_reach_the_library(served: TestClient, pictures: Path, image: str) -> None:
+    def paths(**options: object) -> list[str]:
+        answer = served.post(f"{G}/search", json={"parts": [{"picture": image}], **options})
+        assert answer.status_code == 200, answer.text
+        return [Path(hit["path"]).name for hit in answer.json()["hits"]]
+
+    everything = paths()
+    assert len(everything) == 6
+    assert paths(k=2, offset=1) == everything[1:3]
+    assert paths(min_score=0.9) == everything[:1]
+    assert paths(under=[str(pictures / "01.png")]) == ["01.png"]
+    assert sorted(paths(rerank="refine:2", exact=True, recall=1, collapse=True)) == sorted(everything)
+    answer = served.post(f"{G}/search", json={"parts": [{"picture": image}], "under": [str(pictures / "01.png")]})
+    assert answer.json()["images"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        ({"parts": []}, 422, "parts"),
+        ({"parts": [{"text": "a mug"}]}, 422, "reads no texts"),
+        ({"parts": [{}]}, 422, "either a picture or a text"),
+        ({"parts": [{"picture": "0" * 32}]}, 404, "no image"),
+        ({"parts": [{"picture": "../../etc/passwd"}]}, 422, "pattern"),
+        ({"k": 0}, 422, "k"),
+        ({"k": 1001}, 422, "k"),
+        ({"unknown": 1}, 422, "unknown"),
+        ({"under": ["relative"]}, 422, "whole path"),
+        ({"under": ["/no/such/folder"]}, 422, "the gallery 'g' holds no image from there"),
+        ({"rerank": "ames"}, 422, "files of the server's"),
+        ({"rerank": "ames:5:/etc"}, 422, "files of the server's"),
+        ({"rerank": "geometric:5:/etc/passwd"}, 422, "files of the server's"),
+        ({"rerank": "refine:99999"}, 422, "at most 1000"),
+        ({"rerank": "nonsense"}, 422, "expected refine"),
+        ({"expand": "nonsense"}, 422, "nonsense"),
+        ({"fuse": "nonsense"}, 422, "nonsense"),
+        ({"where": "no_such_column = 1"}, 422, "no_such_column"),
+        ({"where": "(("}, 422, ""),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused_with_the_reason(
+    served: TestClient, gallery: Gallery, image: str, change: dict[str, object], status: int, said: str
+) -> None:
+    answer = served.post(f"{G}/search", json={"parts": [{"picture": image}], **change})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    problem = answer.json()
+    assert problem["status"] == status
+    assert said in problem["detail"]
+    assert str(gallery.path) not in answer.text
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize("box", [[5, 5, 5, 9], [9, 9, 1, 1], [100, 100, 120, 120]])
+def test_a_box_that_fits_no_picture_is_said_so(served: TestClient, image: str, box: list[float]) -> None:
+    answer = served.post(f"{G}/search", json={"parts": [{"picture": image, "box": box}]})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:patchwise:box")
+
+
+def test_numbers_that_are_none_are_refused(served: TestClient, image: str) -> None:
+    for body in (
+        f'{{"parts": [{{"picture": "{image}", "weight": NaN}}]}}',
+        f'{{"parts": [{{"picture": "{image}", "box": [0, 0, Infinity, 5]}}]}}',
+        f'{{"parts": [{{"picture": "{image}", "weight": 1e400}}]}}',
+        "{",
+        "[]",
+        "",
+    ):
+        answer = served.post(f"{G}/search", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422, body
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+def test_bodies_must_be_sent_as_what_they_are(served: TestClient, kind: str) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    answer = served.post(f"{G}/search", content=b'{"parts": []}', headers=headers)
+    assert answer.status_code in ((415,) if kind != "multipart/form-data" else (400, 415))
+    answer = served.post(f"{G}/pictures", content=b"{}", headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["type"]) == (415, "urn:patchwise:content-type")
+
+
+def test_an_empty_gallery_finds_nothing(tmp_path: Path, serving: Callable[..., TestClient]) -> None:
+    Gallery.create(tmp_path / "empty", encoder=FakeEncoder(), regions="whole").close()
+    client = serving(Settings({"e": tmp_path / "empty"}, queries=tmp_path / "q"))
+    kept = client.post("/api/v1/galleries/e/pictures", files={"picture": ("x", png(make_picture(1)))}).json()
+    answer = client.post("/api/v1/galleries/e/search", json={"parts": [{"picture": kept["image"]}]})
+    assert (answer.status_code, answer.json()["hits"], answer.json()["verdict"]) == (200, [], "no match")
+    described = client.get("/api/v1/galleries").json()["galleries"][0]
+    assert (described["images"], described["folders"]) == (0, [])
+    assert client.get("/api/v1/galleries/e/images").json() == {"total": 0, "images": []}
+
+
+def test_one_request_with_pictures_at_hand(served: TestClient, gallery: Gallery, pictures: Path) -> None:
+    files = [("picture", (name, (pictures / name).read_bytes())) for name in ("03.png", "04.png")]
+    answer = served.post(f"{G}/search/upload", files=files, data={"box": ["0,0,20,16", "whole"], "k": "2"})
+    assert answer.status_code == 200, answer.text
+    asked = [QueryPart(pictures / "03.png", box=BOX), QueryPart(pictures / "04.png")]
+    assert [hit["path"] for hit in answer.json()["hits"]] == [hit.path for hit in gallery.search(asked, k=2)]
+    assert answer.json()["query"] == "03.png[0,0,20,16] + 04.png"
+    assert answer.json()["parts"][0]["picture"] == digest_of((pictures / "03.png").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"box": "1,2,3"}, "x0,y0,x1,y1"),
+        ({"box": ["whole", "whole"]}, "2 boxes for 1 pictures"),
+        ({"box": "0,0,nan,5"}, "box"),
+        ({"k": "0"}, "k"),
+    ],
+)
+def test_uploads_that_make_no_sense_are_refused(served: TestClient, data: dict[str, str], said: str) -> None:
+    answer = served.post(f"{G}/search/upload", files={"picture": ("a.png", png(make_picture(1)))}, data=data)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+def test_an_upload_without_anything_to_search_for_is_refused(served: TestClient) -> None:
+    answer = served.post(f"{G}/search/upload", files={"picture": ("", b"")}, data={"k": "5"})
+    assert answer.status_code == 422
+
+
+def test_every_region_is_explained(served: TestClient, gallery: Gallery, pictures: Path, image: str) -> None:
+    other = digest_of((pictures / "01.png").read_bytes())
+    parts = [{"picture": image, "box": BOX}, {"picture": other}]
+    answer = served.post(f"{G}/explain", json={"parts": parts, "image": other}).json()
+    asked = [QueryPart(pictures / "03.png", box=BOX), QueryPart(pictures / "01.png")]
+    explained = gallery.explain(asked, pictures / "01.png")
+    assert (answer["image"], answer["path"], answer["size"]) == (other, str(pictures / "01.png"), [32, 24])
+    assert [region["score"] for region in answer["regions"]] == pytest.approx(
+        [region.score for region in explained.regions], abs=1e-5
+    )
+    assert [len(part) for part in answer["parts"]] == [5, 5]
+    for missing in ({"image": "0" * 32}, {"image": other, "path": str(pictures / "02.png")}):
+        assert served.post(f"{G}/explain", json={"parts": parts, **missing}).status_code == 404
+
+
+def test_answers_are_taken_away_as_files(served: TestClient, pictures: Path, image: str) -> None:
+    wanted = {"parts": [{"picture": image, "box": BOX, "name": "<mug>"}], "k": 2}
+    searched = served.post(f"{G}/search", json=wanted).json()
+
+    def export(kind: str) -> bytes:
+        answer = served.post(f"{G}/search/export/{kind}", json=wanted)
+        assert answer.status_code == 200
+        assert answer.headers["content-disposition"].startswith('attachment; filename="patchwise-g.')
+        return answer.content
+
+    paths = [hit["path"] for hit in searched["hits"]]
+    assert export("paths").decode().splitlines() == paths
+    rows = list(csv.DictReader(io.StringIO(export("csv").decode())))
+    assert [(row["query"], row["path"]) for row in rows] == [("<mug>", path) for path in paths]
+    page = export("html").decode()
+    assert "&lt;mug&gt;" in page
+    assert "<mug>" not in page
+    assert page.count("data:image/jpeg") == 3
+    assert b'"hits"' in export("json")
+    assert served.post(f"{G}/search/export/html", json={**wanted, "k": 500}).status_code == 200  # six are found
+    assert served.post(f"{G}/search/export/exe", json=wanted).status_code == 422
+
+
+def test_a_page_shows_no_file_that_is_another_by_now(served: TestClient, pictures: Path, image: str) -> None:
+    (pictures / "01.png").unlink()
+    (pictures / "01.png").symlink_to(pictures / "02.png")
+    wanted = {"parts": [{"picture": image}], "under": [str(pictures / "01.png")]}
+    page = served.post(f"{G}/search/export/html", json=wanted).text
+    assert "changed since it was indexed" in page
+    assert page.count("data:image/jpeg") == 1
+
+
+def test_more_requests_than_the_queue_holds_are_refused_with_when_to_come_back(
+    served: TestClient, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = served.app.state.server.pool  # type: ignore[attr-defined]
+    monkeypatch.setattr(pool, "waiting", pool.threads + pool.queue)
+    answer = served.post(f"{G}/search", json={"parts": [{"picture": image}]})
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:patchwise:overloaded")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_an_error_of_ours_shows_no_trace(
+    gallery: Gallery,
+    serving: Callable[..., TestClient],
+    settings: Settings,
+    image: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = serving(settings)
+    client._transport.raise_server_exceptions = False  # type: ignore[attr-defined]
+
+    def fails(*_: object, **__: object) -> np.ndarray:
+        raise RuntimeError(f"secret {gallery.path}")
+
+    monkeypatch.setattr("patchwise.server.searching.pixels_of", fails)
+    answer = client.post(f"{G}/search", json={"parts": [{"picture": image}]})
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "secret" not in answer.text

@@ -1,0 +1,161 @@
+"""Who may ask, from where, and how much they may send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.datastructures import Headers
+
+from patchwise.server import Settings
+from patchwise.server.security import Token
+
+GALLERIES = "/api/v1/galleries"
+TOKEN = "correct-horse"
+
+
+@pytest.fixture
+def closed(serving: Callable[..., TestClient], settings: Settings) -> TestClient:
+    """A server that wants a token."""
+    return serving(replace(settings, token=TOKEN, host="0.0.0.0"), address="http://photos.example")
+
+
+def test_without_the_token_nothing_is_told(closed: TestClient) -> None:
+    for headers in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": TOKEN},
+        {"Authorization": b"Bearer \xff\xfe"},
+        {"Cookie": "patchwise=1; ;=;"},
+        {"Cookie": f"{Token(TOKEN).cookie}={TOKEN}"},
+    ):
+        answer = closed.get(GALLERIES, headers=headers)  # type: ignore[arg-type]
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert closed.delete(f"{GALLERIES}/g/images/{'0' * 32}").status_code == 401
+    assert closed.get("/api/v1/no-such-thing").status_code == 401
+
+
+def test_with_the_token_everything_is(closed: TestClient) -> None:
+    assert closed.get(GALLERIES, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert closed.get(GALLERIES, headers={"Authorization": f"bearer {TOKEN}"}).status_code == 200
+
+
+def test_what_needs_no_token(closed: TestClient) -> None:
+    assert closed.get("/").status_code == 200
+    assert closed.get("/api/v1/openapi.json").status_code == 200
+    assert closed.get("/api/v1/session").json() == {"required": True, "valid": False}
+
+
+def test_a_session_keeps_the_token_in_a_cookie_that_scripts_cannot_read(closed: TestClient) -> None:
+    wrong = closed.post("/api/v1/session", json={"token": "wrong"})
+    assert wrong.status_code == 401
+    assert "set-cookie" not in wrong.headers
+    right = closed.post("/api/v1/session", json={"token": TOKEN})
+    assert right.status_code == 204
+    cookie = right.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+    assert TOKEN not in cookie
+    assert closed.get("/api/v1/session").json() == {"required": True, "valid": True}
+    assert closed.get(GALLERIES).status_code == 200
+    assert closed.delete("/api/v1/session").status_code == 204
+    assert closed.get(GALLERIES).status_code == 401
+
+
+def test_without_a_token_sessions_are_always_valid(served: TestClient) -> None:
+    assert served.get("/api/v1/session").json() == {"required": False, "valid": True}
+    assert served.post("/api/v1/session", json={"token": "any"}).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:8799", "localhost.evil.example", "", "[::1", "8.8.8.8"]
+)
+def test_other_names_pointed_at_this_machine_are_turned_away(served: TestClient, host: str) -> None:
+    for path in (GALLERIES, "/", "/api/v1/health"):
+        answer = served.get(path, headers={"Host": host})
+        assert (answer.status_code, answer.json()["type"]) == (403, "urn:patchwise:host")
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8799", "127.0.0.1:1234", "[::1]:8799"])
+def test_names_of_this_machine_are_let_in(served: TestClient, host: str) -> None:
+    assert served.get(GALLERIES, headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "null"},
+        {"Origin": "http://[::1"},
+    ],
+)
+def test_pages_of_other_sites_may_neither_read_nor_change(served: TestClient, headers: dict[str, str]) -> None:
+    for answer in (
+        served.get(GALLERIES, headers=headers),
+        served.delete(f"{GALLERIES}/g/images/{'0' * 32}", headers=headers),
+        served.post("/api/v1/session", json={"token": "x"}, headers=headers),
+        served.options(GALLERIES, headers=headers),
+    ):
+        assert (answer.status_code, answer.json()["type"]) == (403, "urn:patchwise:origin")
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_own_page_may_ask_and_links_from_elsewhere_open_it(served: TestClient) -> None:
+    own = {"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1:8799"}
+    assert served.get(GALLERIES, headers=own).status_code == 200
+    linked = served.get("/", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
+    assert linked.status_code == 200
+
+
+def test_headers_that_browsers_heed(served: TestClient) -> None:
+    for path in ("/", GALLERIES, "/api/v1/nothing"):
+        headers = served.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "access-control-allow-origin" not in headers
+    policy = served.get("/").headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert served.get(GALLERIES).headers["cache-control"] == "no-store"
+
+
+def test_bodies_that_are_too_large_are_refused_whatever_they_say_of_themselves(served: TestClient) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 100_000
+
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    json = {"Content-Type": "application/json"}
+    for path, headers in (("search", json), ("pictures", form), ("search/upload", form)):
+        for content in (b"x" * 4_000_000, chunks()):
+            answer = served.post(f"{GALLERIES}/g/{path}", content=content, headers=headers)
+            assert (answer.status_code, answer.json()["type"]) == (413, "urn:patchwise:too-large")
+
+
+def test_a_body_where_none_belongs_is_bounded_too(served: TestClient) -> None:
+    answer = served.request("DELETE", f"{GALLERIES}/g/images/{'0' * 32}", content=b"x" * 4_000_000)
+    assert answer.status_code == 413
+
+
+def test_forms_that_are_none(served: TestClient) -> None:
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=b"):
+        answer = served.post(f"{GALLERIES}/g/pictures", content=b"garbage", headers={"Content-Type": kind})
+        assert answer.status_code in (400, 422)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_tokens_are_told_apart() -> None:
+    one, other = Token("one"), Token("other")
+    assert one.cookie != other.cookie
+    assert one.session != other.session
+    assert one.brought_by(Headers({"cookie": f"{one.cookie}={one.session}"}))
+    assert not other.brought_by(Headers({"cookie": f"{other.cookie}={one.session}"}))
+    assert not Token(None).matches("")
