@@ -280,17 +280,19 @@ class Failed(_Shape):
 class Job(_Shape):
     """Work that goes on after the answer."""
 
-    job: str
-    gallery: str
+    job: str = Field(examples=["9f86d081884c7d65"])
+    gallery: str = Field(examples=["photos"])
     kind: Literal["add"]
     state: Literal["queued", "running", "done", "failed", "cancelled"]
-    done: int
-    total: int
-    added: int
-    failed: list[Failed]
-    refused: list[Refused]
-    error: str | None = None
-    created: str
+    done: int = Field(description="Files that are done")
+    total: int = Field(description="Files that need a look; 0 until they are counted")
+    added: int = Field(description="Files that can be found now and could not before")
+    failures: int = Field(description="Files that could not be indexed")
+    failed: list[Failed] = Field(description="The first 200 of these")
+    refused: list[Refused] = Field(description="Uploads that were not taken")
+    note: str | None = Field(None, description="Why nothing moves, such as another process that is writing")
+    error: str | None = Field(None, description="Why the job failed")
+    created: str = Field(examples=["2026-01-31T12:00:00+00:00"])
     finished: str | None = None
 
 
