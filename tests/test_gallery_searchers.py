@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
+import tempfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from conftest import FakeEncoder, make_picture
 from patchwise import Gallery
 from patchwise.errors import UsageError
-from patchwise.search import CompressedSearcher, ExactSearcher
+from patchwise.search import CompressedSearcher, ExactSearcher, code_index, resident
 from patchwise.store import Store
 
 
@@ -130,3 +138,101 @@ def test_after(gallery: Gallery, pictures: Path, change: str) -> None:
         for seed in range(6):
             hits, exact = (again.search(make_picture(seed, (32, 24)), k=9, exact=exact) for exact in (False, True))
             assert hits == exact and len(hits) == 5
+
+
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(["write", "remove"]), st.integers(0, 9), st.integers(0, 12)),
+    st.tuples(st.sampled_from(["compact", "compress", "uncompress"]), st.just(0), st.just(0)),
+    st.tuples(st.just("keep only codes"), st.just(0), st.just(0)),
+)
+
+
+def answers(gallery: Gallery) -> list[object]:
+    asked = [make_picture(seed, (32, 24)) for seed in (0, 3, 12)]
+    return [
+        (gallery.search(picture, k=30, exact=exact), gallery.unrelated_likeness())
+        for picture in asked
+        for exact in (0, 1)
+    ]
+
+
+@pytest.mark.usefixtures("small")
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEPS, min_size=1, max_size=8))
+def test_a_gallery_open_for_long_answers_as_one_opened_now(steps: list[tuple[str, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root, seconds = Path(folder) / "root", itertools.count(1_600_000_000)
+        root.mkdir()
+
+        def write(gallery: Gallery, name: int, seed: int) -> None:
+            path = root / f"{name}.png"
+            make_picture(seed, (32, 24)).save(path)
+            second = next(seconds)
+            os.utime(path, (second, second))
+            gallery.add(path)
+
+        with Gallery.create(Path(folder) / "g", encoder=FakeEncoder(), regions="pyramid:1") as gallery:
+            for name in range(6):
+                write(gallery, name, name)
+            for what, name, seed in steps:
+                if what == "write":
+                    write(gallery, name, seed)
+                elif what == "remove":
+                    gallery.remove(root / f"{name}.png")
+                elif what == "compact":
+                    gallery.compact()
+                else:
+                    codec, kept = ("none", False) if what == "uncompress" else ("fastscan:8", what != "compress")
+                    # Refused where too few are left, or only codes are.
+                    with suppress(UsageError):
+                        gallery.compress(codec, codes_only=kept)
+                with reopened(gallery) as again:
+                    assert answers(gallery) == answers(again)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments of a few pictures, in memory and of codes."""
+    monkeypatch.setattr(resident, "_SEGMENT_BYTES", 4 * FakeEncoder.dimension * 12)
+    monkeypatch.setattr(code_index, "_SEGMENT_ROWS", 12)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.mark.parametrize("codec", ["none", "fastscan:8"])
+@pytest.mark.usefixtures("small")
+def test_threads_that_search_while_pictures_come_and_go(gallery: Gallery, pictures: Path, codec: str) -> None:
+    """No error, and nothing whose removal was answered before the search began."""
+    if codec != "none":
+        gallery.compress(codec)
+    gone: set[str] = set()
+    wrong: list[str] = []
+    finished = threading.Event()
+
+    def search(seed: int) -> int:
+        asked = make_picture(seed, (32, 24))
+        for searches in itertools.count():
+            before = set(gone)
+            found = {hit.path for hit in gallery.search(asked, k=50, exact=bool(searches % 2))}
+            wrong.extend(found & before)
+            if finished.is_set():
+                return searches
+        raise AssertionError
+
+    with ThreadPoolExecutor(6) as threads:
+        searching = [threads.submit(search, seed) for seed in range(6)]
+        try:
+            for seed in range(6, 30):
+                path = pictures / f"{seed:02d}.png"
+                make_picture(seed, (32, 24)).save(path)
+                gallery.add(path)
+                assert gallery.search(path, k=1)[0].path == str(path)
+                old = pictures / f"{seed - 4:02d}.png"
+                gallery.remove(old)
+                gone.add(str(old))
+                assert str(old) not in {hit.path for hit in gallery.search(make_picture(seed - 4, (32, 24)), k=50)}
+                if seed % 5 == 0:
+                    gallery.compact()
+        finally:
+            finished.set()
+        assert min(each.result() for each in searching) > 3
+    assert wrong == []

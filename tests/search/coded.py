@@ -81,7 +81,9 @@ def live_vectors(snapshot: Snapshot) -> np.ndarray:
     return np.concatenate([snapshot.vectors(index).astype(np.float32) for index in range(len(snapshot))])
 
 
-def index_of(snapshot: Snapshot, codec: Codec | str = "fastscan:8", coded: float = 1.0) -> CodeIndex:
+def index_of(
+    snapshot: Snapshot, codec: Codec | str = "fastscan:8", coded: float = 1.0, before: CodeIndex | None = None
+) -> CodeIndex:
     """The codes of a snapshot, of which a share was written before."""
     if isinstance(codec, str):
         codec = train_codec(codec, live_vectors(snapshot)[:4096])
@@ -90,7 +92,7 @@ def index_of(snapshot: Snapshot, codec: Codec | str = "fastscan:8", coded: float
         known = int(snapshot.shards[shard] * coded)
         return codec.encode(snapshot.shard_vectors(shard, 0, known).astype(np.float32))
 
-    return CodeIndex(snapshot, codec, codes)
+    return CodeIndex(snapshot, codec, codes, before)
 
 
 def true_scores(snapshot: Snapshot, queries: np.ndarray) -> np.ndarray:

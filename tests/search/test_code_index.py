@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from patchwise.codecs import train_codec
+from patchwise.codecs import Codec, train_codec
 from patchwise.search import CodeIndex, code_index
 from patchwise.store import Snapshot, Store, shards
-from search.coded import clustered_pictures, index_of, live_vectors, make_store, unit
+from search.coded import clustered_pictures, encoded_picture, index_of, live_vectors, make_store, unit
 
 DIMENSION = 16
 COUNTS = [9, 40, 3, 1, 26, 14, 33] * 3
@@ -155,3 +157,80 @@ def test_no_query_and_nothing_to_look_for(snapshot: Snapshot, queries: np.ndarra
     assert index.scan(queries[:0], np.full(len(index), 3)) == []
     for nearest in index.scan(queries, np.zeros(len(index), dtype=np.int64)):
         assert all(len(found.rows) == 0 and found.floor == -np.inf for found in nearest)
+
+
+def scores_of_live_rows(snapshot: Snapshot, index: CodeIndex, query: np.ndarray) -> dict[tuple[int, int], float]:
+    """Code score by shard and row, as a scan of everything tells."""
+    found = {}
+    segments = index.scan(query[None], index.rows)[0] if len(index) else []
+    for shard, nearest in zip(index.shards.tolist(), segments, strict=True):
+        _, live = snapshot.live_rows(shard, nearest.rows)
+        scores = zip(nearest.rows[live >= 0].tolist(), nearest.scores[live >= 0].tolist(), strict=True)
+        found.update({(shard, row): score for row, score in scores})
+    return found
+
+
+CHANGES = st.one_of(
+    st.tuples(st.just("add"), st.lists(st.integers(1, 30), min_size=1, max_size=3)),
+    st.tuples(st.just("forget"), st.lists(st.integers(0, 30), min_size=1, max_size=6)),
+    st.tuples(st.sampled_from(["forget all", "compact"]), st.just([])),
+)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(CHANGES, max_size=8),
+    name=st.sampled_from(["SQ8", "ivf:8:2"]),
+    coded=st.lists(st.floats(0, 1), min_size=9, max_size=9),
+)
+def test_an_index_that_goes_on_from_an_earlier_one_says_the_same(
+    queries: np.ndarray, changes: list[tuple[str, list[int]]], name: str, coded: list[float]
+) -> None:
+    """Even where the number of a shard comes back for other rows."""
+    codec = train_codec(name, np.concatenate(clustered_pictures(COUNTS, DIMENSION)))
+    numbers, shares = itertools.count(), iter(coded)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_BYTES", 2 * DIMENSION * 60)
+        store = make_store(Path(folder) / "g", clustered_pictures([9, 20, 30, 3], DIMENSION))
+        index = index_of(store.snapshot(), codec, next(shares))
+        for what, which in changes:
+            with store.writer() as writer:
+                known = sorted(writer.catalogue.known())
+                if what == "add":
+                    made = clustered_pictures(which, DIMENSION, 10 + next(numbers))
+                    writer.add([encoded_picture(f"new{next(numbers)}", vectors) for vectors in made])
+                elif what == "compact":
+                    writer.compact()
+                else:
+                    gone = known if what == "forget all" else {known[place % len(known)] for place in which if known}
+                    writer.record(forgotten=gone)
+            snapshot = store.snapshot()
+            index = index_of(snapshot, codec, next(shares), index)
+            assert index.rows.sum() == sum(snapshot.shards.values())
+            fresh = index_of(snapshot, codec)
+            for query in queries[:2]:
+                expected = scores_of_live_rows(snapshot, fresh, query)
+                assert len(expected) == snapshot.rows
+                assert scores_of_live_rows(snapshot, index, query) == pytest.approx(expected, abs=1e-5)
+        store.close()
+
+
+def test_only_what_is_new_is_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = clustered_pictures([20] * 6, DIMENSION)
+    codec = train_codec("SQ8", np.concatenate(pictures))
+    with make_store(tmp_path / "g", pictures) as store:
+        first = CodeIndex(store.snapshot(), codec, lambda _: np.empty((0, DIMENSION), dtype=np.uint8))
+        with store.writer() as writer:
+            writer.record(forgotten=["/p/1"])
+            writer.add([encoded_picture("new", clustered_pictures([4], DIMENSION, 3)[0])])
+        encoded: list[int] = []
+        encode = Codec.encode
+        monkeypatch.setattr(
+            Codec, "encode", lambda self, vectors: encoded.append(len(vectors)) or encode(self, vectors)
+        )
+        second = CodeIndex(store.snapshot(), codec, lambda _: np.empty((0, DIMENSION), dtype=np.uint8), first)
+        assert encoded == [4]
+        assert second.rows.tolist() == [*first.rows.tolist()[:-1], first.rows[-1] + 4]
+        assert [ours is theirs for ours, theirs in zip(second._segments, first._segments, strict=True)] == (
+            [True] * (len(first) - 1) + [False]
+        )
