@@ -181,9 +181,8 @@ export class Card {
     return el("div", { class: "caption" },
       el("div", { class: "name" }, el("span", { class: "rank", text: `${hit.rank}` }),
         el("span", { class: "file", title: hit.path, text: name }), info),
-      el("div", { class: "said" }, el("span", { class: `verdict ${verdict.kind}`, text: verdict.word }),
-        el("span", { class: "score", title: "Score: cosine similarity of the best region", text: scoreText(hit.score) }),
-        alike),
-      el("div", { class: "chance", title: verdict.detail, text: verdict.detail }));
+      el("div", { class: "said" }, el("span", { class: `verdict ${verdict.kind}`, text: verdict.word }), alike),
+      el("div", { class: "chance", title: `Score ${scoreText(hit.score)}: ${verdict.detail}` },
+        el("span", { class: "score", text: scoreText(hit.score) }), ` · ${verdict.detail}`));
   }
 }

@@ -7,6 +7,7 @@ import { justify } from "./justified.js";
 
 const GAP = 12;
 const PHONE = 560;
+const NARROWEST = 112; // CSS pixels in a row of the wanted height
 
 export class Grid {
   #cards = new Map();
@@ -117,7 +118,8 @@ export class Grid {
   }
 }
 
-/** What rows look like in a grid of this width. */
+/** What rows look like in a grid of this width; no tile is too narrow for its verdict. */
 export function shapeFor(width) {
-  return { height: width < PHONE ? 150 : width < 1000 ? 190 : 220, gap: GAP, narrowest: 0.62, flattest: 3 };
+  const height = width < PHONE ? 150 : width < 1000 ? 190 : 220;
+  return { height, gap: GAP, narrowest: NARROWEST / height, flattest: 5 };
 }

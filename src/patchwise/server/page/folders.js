@@ -1,0 +1,111 @@
+// The folders of a gallery as a tree to choose from.
+
+import { el } from "./dom.js";
+import { drawing } from "./svg.js";
+
+const FEW = 9; // more folders than these are searched rather than read
+
+/**
+ * A forest of {path, name, images, children} from [{path, images directly in it}]; `images` counts what lies below.
+ *
+ * A folder that holds nothing but one folder is named together with it.
+ */
+export function folderTree(folders) {
+  const roots = { children: new Map() };
+  for (const { path, images } of folders) {
+    let node = roots;
+    let at = 0;
+    for (const name of path.split(/(?<=[\\/])/)) {
+      at += name.length;
+      if (!node.children.has(name)) node.children.set(name, { path: trimmed(path.slice(0, at)), name, own: 0, children: new Map() });
+      node = node.children.get(name);
+      if (trimmed(name) === "" && path !== name) continue; // the root of all paths
+    }
+    node.own += images;
+  }
+  return [...roots.children.values()].map(finished);
+}
+
+const trimmed = (path) => (path.length > 1 ? path.replace(/[\\/]$/, "") : path);
+
+function finished(node) {
+  let { name } = node;
+  let here = node;
+  while (here.own === 0 && here.children.size === 1) {
+    [here] = here.children.values();
+    name += here.name;
+  }
+  const children = mergedByPath([...here.children.values()].map(finished)).sort((a, b) => b.images - a.images || (a.path < b.path ? -1 : 1));
+  const images = here.own + children.reduce((total, child) => total + child.images, 0);
+  return { path: here.path, name: trimmed(name), images, children };
+}
+
+// "a" as a folder of pictures and "a/" as the parent of others are one folder.
+function mergedByPath(nodes) {
+  const byPath = new Map();
+  for (const node of nodes) {
+    const same = byPath.get(node.path);
+    if (same) {
+      same.images += node.images;
+      same.children.push(...node.children);
+    } else byPath.set(node.path, node);
+  }
+  return [...byPath.values()];
+}
+
+const isBelow = (path, folder) => path.startsWith(folder.endsWith("/") ? folder : `${folder}/`) || path.startsWith(`${folder}\\`);
+
+/** Choose or leave a folder: what lies below a chosen one is chosen with it. */
+export function withFolder(under, path, on) {
+  const others = under.filter((one) => one !== path && !(on && isBelow(one, path)));
+  return on ? [...others, path] : others;
+}
+
+/** The tree as check boxes: `{element, update(under)}`; `onChange(path, on)`. */
+export function folderChoice(folders, onChange) {
+  const rows = [];
+  const list = (nodes, depth) => el("ul", { class: depth ? "" : "folder-tree" }, ...nodes.map((node) => row(node, depth)));
+  const row = (node, depth) => {
+    const input = el("input", { type: "checkbox", id: `folder-${rows.length}`, "data-path": node.path,
+      on: { change: () => onChange(node.path, input.checked) } });
+    const below = node.children.length ? list(node.children, depth + 1) : null;
+    const fold = below && el("button", { type: "button", class: "fold", "aria-expanded": "true", "aria-label": `Folders in ${node.name}` }, drawing("next"));
+    const item = el("li", {}, el("div", { class: "folder" }, fold || el("span", { class: "fold" }),
+      el("label", { title: node.path }, input, el("span", { class: "folder-name", text: node.name }),
+        el("small", { text: node.images.toLocaleString("en") }))), below);
+    const set = (open) => {
+      if (!below) return;
+      below.hidden = !open;
+      fold.setAttribute("aria-expanded", String(open));
+    };
+    fold?.addEventListener("click", () => set(below.hidden));
+    rows.push({ node, input, item, set, depth });
+    return item;
+  };
+  const tree = list(folderTree(folders), 0);
+  rows.forEach(({ set, depth }) => set(depth < 1));
+  const search = el("input", { type: "search", id: "folder-search", placeholder: "Find a folder", "aria-label": "Find a folder",
+    on: { input: () => find(search.value.trim().toLowerCase()) } });
+  const find = (words) => {
+    for (const { node, item, set, depth } of rows) {
+      const fits = node.path.toLowerCase().includes(words);
+      item.hidden = words !== "" && !fits && !someBelow(node, words);
+      set(words ? someBelow(node, words) : depth < 1);
+    }
+  };
+  return {
+    element: el("div", {}, rows.length > FEW && search, tree),
+    update: (under) => {
+      for (const { node, input, set, depth } of rows) {
+        const above = under.some((folder) => isBelow(node.path, folder));
+        input.checked = above || under.includes(node.path);
+        input.disabled = above;
+        if (depth && under.some((folder) => isBelow(folder, node.path))) set(true);
+      }
+    },
+  };
+}
+
+function someBelow(node, words) {
+  return node.children.some((child) => child.path.toLowerCase().includes(words) || someBelow(child, words));
+}
