@@ -11,10 +11,8 @@ from types import TracebackType
 
 from patchwise.compression import (
     DEFAULT_RECALL,
-    CompressionInfo,
     CompressionReport,
     compress,
-    compression_info,
     keep_up,
 )
 from patchwise.encoders import Encoder, encoder_record, load_encoder
@@ -30,7 +28,7 @@ from patchwise.gallery_contents import GalleryContents
 from patchwise.gallery_search import GallerySearch, QueryResult
 from patchwise.gallery_searchers import Searchers
 from patchwise.gallery_settings import agree, new_manifest
-from patchwise.images import DEFAULT_MAX_PIXELS, SQUARE, stat_image
+from patchwise.images import DEFAULT_MAX_PIXELS, SQUARE
 from patchwise.indexing import (
     IndexProgress,
     IndexReport,
@@ -41,21 +39,19 @@ from patchwise.indexing import (
     own_whitening,
     walk,
 )
+from patchwise.metadata import MetadataFile, join_metadata, open_metadata
 from patchwise.regions import RegionStrategy, parse_regions
 from patchwise.search import Background, Searcher
 from patchwise.store import (
-    Arrays,
     GalleryInfo,
     Snapshot,
     Store,
-    VerifyReport,
-    gallery_info,
 )
 
 __all__ = ["Gallery", "GalleryInfo", "QueryResult"]
 
 
-class Gallery(GallerySearch, GalleryContents):
+class Gallery(GalleryContents, GallerySearch):
     """An open gallery; use `Gallery.create`, `Gallery.open` or `Gallery.open_or_create`."""
 
     def __init__(
@@ -227,6 +223,7 @@ class Gallery(GallerySearch, GalleryContents):
         *paths: str | os.PathLike[str],
         follow_links: bool = False,
         within: Iterable[str | os.PathLike[str]] | None = None,
+        metadata: str | os.PathLike[str] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         progress: Callable[[IndexProgress], None] | None = None,
     ) -> IndexReport:
@@ -234,17 +231,19 @@ class Gallery(GallerySearch, GalleryContents):
 
         Images outside the given paths are not touched. Interrupted, as by an error that `progress` raises, the next
         call goes on where this one stopped. With `within`, what really lies outside all of these folders, as links may
-        lead out, is left out and noted among the `unreadable_folders` of the report.
+        lead out, is left out and noted among the `unreadable_folders` of the report. A file of `metadata` is joined to
+        the images at the end, as by `add_metadata`.
 
         Raises:
-            UsageError: a path does not exist.
+            UsageError: a path does not exist, or the metadata cannot be read.
             GalleryBusy: another process is writing.
             GalleryError: a folder holds no image any more although the gallery knows some from there.
             StorageFull: the disk refused; what was committed is safe.
         """
         if not paths:
             raise UsageError("nothing to index: name at least one file or folder")
-        return self._add(walk(paths, follow_links=follow_links, within=within), max_pixels, progress)
+        described = None if metadata is None else open_metadata(Path(metadata))
+        return self._add(walk(paths, follow_links=follow_links, within=within), max_pixels, progress, described)
 
     def add_listed(
         self,
@@ -261,25 +260,23 @@ class Gallery(GallerySearch, GalleryContents):
         """
         return self._add(listed(root, names), max_pixels, progress)
 
-    def _add(self, found: Walk, max_pixels: int, progress: Callable[[IndexProgress], None] | None) -> IndexReport:
+    def _add(
+        self,
+        found: Walk,
+        max_pixels: int,
+        progress: Callable[[IndexProgress], None] | None,
+        described: MetadataFile | None = None,
+    ) -> IndexReport:
         with self._store.writer() as writer:
             adopt_whitening(self._store, self.strategy, found, max_pixels=max_pixels, device=self._device)
             report = index_paths(
                 writer, lambda: self.encoder, self.strategy, found, max_pixels=max_pixels, progress=progress
             )
             keep_up(self._store)
+            if described is not None:
+                folders = [os.path.dirname(root) if os.path.isfile(root) else root for root in found.roots]
+                report.metadata = join_metadata(writer, described, folders)
             return report
-
-    def remove(self, *paths: str | os.PathLike[str]) -> int:
-        """Forget files and everything below folders, whether they still exist or not; returns how many images.
-
-        The space is freed by `compact`.
-        """
-        with self._store.writer() as writer:
-            known = {name: row for path in paths for name, row in writer.catalogue.known(os.path.abspath(path)).items()}
-            if known:
-                writer.record(forgotten=known)
-            return sum(row.content is not None for row in known.values())
 
     def compact(self) -> int:
         """Free the space of removed and changed images; returns how many regions were dropped."""
@@ -323,18 +320,6 @@ class Gallery(GallerySearch, GalleryContents):
             progress=progress or (lambda _what, _done, _total: None),
         )
 
-    def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-        """Check every stored byte; with `repair`, forget images whose vectors are lost so they are encoded again."""
-        return self._store.verify(repair=repair, progress=progress)
-
-    def info(self) -> GalleryInfo:
-        """Counts, sizes, and how the gallery was made."""
-        return gallery_info(self._store)
-
-    def compression(self) -> CompressionInfo | None:
-        """What is known of the gallery's codes; None where it has none."""
-        return compression_info(self._store)
-
     def current(self, recall: float = DEFAULT_RECALL) -> tuple[Snapshot, Searcher]:
         with self._lock:
             searchers = self._current_searchers()
@@ -347,13 +332,6 @@ class Gallery(GallerySearch, GalleryContents):
     def unrelated_likeness(self) -> float:
         with self._lock:
             return self._current_searchers().unrelated_likeness
-
-    def is_as_indexed(self, path: str) -> bool:
-        known = self._store.catalogue.stored_file(path)
-        return known is not None and stat_image(path) == known[1:]
-
-    def remembered(self, path: str, name: str, compute: Callable[[], Arrays]) -> Arrays:
-        return self._store.remembered(path, name, compute)
 
     def snapshot(self) -> Snapshot:
         with self._lock:

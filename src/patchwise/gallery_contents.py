@@ -7,11 +7,24 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
+from patchwise.compression import CompressionInfo, compression_info
 from patchwise.errors import UsageError
-from patchwise.metadata import fitting
-from patchwise.store import MetadataColumn, MetadataValue, Selection, Store, StoredImage
+from patchwise.images import stat_image
+from patchwise.metadata import MetadataReport, fitting, join_metadata, open_metadata
+from patchwise.store import (
+    Arrays,
+    GalleryInfo,
+    MetadataColumn,
+    MetadataValue,
+    Selection,
+    Store,
+    StoredImage,
+    VerifyReport,
+    gallery_info,
+)
 
 __all__ = ["GalleryContents", "ImageList"]
 
@@ -90,6 +103,54 @@ class GalleryContents:
     def folders(self) -> tuple[tuple[str, int], ...]:
         """(folder, number of images directly in it), most images first."""
         return self._remember("folders", lambda: tuple(self._store.catalogue.folders()))
+
+    def add_metadata(
+        self, file: str | os.PathLike[str], *, relative_to: Sequence[str | os.PathLike[str]] = ()
+    ) -> MetadataReport:
+        """Join what a .csv or .parquet file says to the images that it names; folders are not looked at.
+
+        An image is named by its absolute path, or by its path below one of the folders `relative_to`, or below the
+        folder that the file lies in. What was said of it before is replaced.
+
+        Raises:
+            UsageError: the file cannot be read.
+            MissingExtra: it is a .parquet file, and pyarrow is not installed.
+            GalleryBusy: another process is writing.
+            StorageFull: the disk refused; nothing was changed.
+        """
+        described = open_metadata(Path(file))
+        with self._store.writer() as writer:
+            return join_metadata(writer, described, [os.path.abspath(folder) for folder in relative_to])
+
+    def remove(self, *paths: str | os.PathLike[str]) -> int:
+        """Forget files and everything below folders, whether they still exist or not; returns how many images.
+
+        The space is freed by `compact`.
+        """
+        with self._store.writer() as writer:
+            known = {name: row for path in paths for name, row in writer.catalogue.known(os.path.abspath(path)).items()}
+            if known:
+                writer.record(forgotten=known)
+            return sum(row.content is not None for row in known.values())
+
+    def info(self) -> GalleryInfo:
+        """Counts, sizes, and how the gallery was made."""
+        return gallery_info(self._store)
+
+    def is_as_indexed(self, path: str) -> bool:
+        known = self._store.catalogue.stored_file(path)
+        return known is not None and stat_image(path) == known[1:]
+
+    def remembered(self, path: str, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        return self._store.remembered(path, name, compute)
+
+    def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Check every stored byte; with `repair`, forget images whose vectors are lost so they are encoded again."""
+        return self._store.verify(repair=repair, progress=progress)
+
+    def compression(self) -> CompressionInfo | None:
+        """What is known of the gallery's codes; None where it has none."""
+        return compression_info(self._store)
 
     def _remember(self, question: object, compute: Callable[[], Found]) -> Found:
         """An answer that holds as long as the catalogue is the same."""

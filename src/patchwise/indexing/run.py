@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from patchwise.indexing.encode import BatchEncoder
 from patchwise.indexing.passes import Passes, passes_of
 from patchwise.indexing.prepare import Prepared, cut_picture, read_and_hash
 from patchwise.indexing.walk import FoundFile, Walk
+from patchwise.metadata import MetadataReport
 from patchwise.regions import RegionStrategy
 from patchwise.store import Encoded, FileRow, Writer
 
@@ -40,7 +41,10 @@ class IndexProgress:
 
 @dataclass
 class IndexReport:
-    """What an indexing run did; every count is of files, `failed` and `unreadable_folders` are (path, reason)."""
+    """What an indexing run did; every count is of files, `failed` and `unreadable_folders` are (path, reason).
+
+    `metadata` says what was joined to the images, where a file of metadata was given.
+    """
 
     added: int = 0
     changed: int = 0
@@ -53,6 +57,7 @@ class IndexReport:
     failed: list[tuple[str, str]] = field(default_factory=list)
     still_failing: int = 0
     unreadable_folders: list[tuple[str, str]] = field(default_factory=list)
+    metadata: MetadataReport | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,9 @@ def index_paths(
             report.still_failing += known[file.path].content is None
     if todo:
         encoder = load_encoder()
-        leaving = Counter(known[path].content for path in vanished)
+        leaving: defaultdict[int | None, list[str]] = defaultdict(list)
+        for path in vanished:
+            leaving[known[path].content].append(path)
         run = _Run(writer, encoder, report, known, leaving, len(todo), progress)
         passes = passes_of(encoder)
         look = _Look(writer, passes, strategy, max_pixels)
@@ -129,7 +136,7 @@ class _Run:
         encoder: Encoder,
         report: IndexReport,
         known: dict[str, FileRow],
-        leaving: Counter[int | None],
+        leaving: defaultdict[int | None, list[str]],
         total: int,
         progress: Callable[[IndexProgress], None] | None,
     ) -> None:
@@ -141,6 +148,7 @@ class _Run:
         self._pictures: list[Encoded] = []
         self._files: list[FileRow] = []
         self._failures: list[tuple[FileRow, str]] = []
+        self._renamed: dict[str, str] = {}  # old path by new
         self._last_commit = time.monotonic()
 
     def take(self, looked: _Looked | tuple[FoundFile, str]) -> None:
@@ -178,8 +186,8 @@ class _Run:
             for picture in self._pictures:
                 self._under_way.pop(picture.digest, None)
         if self._files or self._failures:
-            self._writer.record(files=self._files, failures=self._failures)
-        self._pictures, self._files, self._failures = [], [], []
+            self._writer.record(files=self._files, failures=self._failures, renamed=self._renamed)
+        self._pictures, self._files, self._failures, self._renamed = [], [], [], {}
         self._last_commit = time.monotonic()
 
     def _relink(self, file: FoundFile, content: int | None) -> None:
@@ -188,8 +196,10 @@ class _Run:
         if before is not None and before.content == content:
             self._report.unchanged += 1
             self._step()
-        elif self._leaving[content] > 0:
-            self._leaving[content] -= 1
+        elif left := self._leaving[content]:
+            same_name = (path for path in left if os.path.basename(path) == os.path.basename(file.path))
+            self._renamed[file.path] = next(same_name, left[0])
+            left.remove(self._renamed[file.path])
             self._report.renamed += 1
             self._step()
         else:

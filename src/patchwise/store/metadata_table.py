@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ class MetadataColumn:
     """
 
     name: str
-    kind: str
+    kind: Literal["text", "number", "mixed"]
     images: int
     values: tuple[MetadataValue, ...]
     minimum: int | float | None
@@ -77,7 +78,7 @@ class MetadataTable(Database):
         least, most = self._all(sql)[0]
         sql = f"SELECT c{number} FROM {described} GROUP BY 1 ORDER BY COUNT(*) DESC, 1 LIMIT {_MOST_VALUES}"
         values = tuple(value for (value,) in self._all(sql))
-        kind = "text" if not numbers else "number" if numbers == images else "mixed"
+        kind: Literal["text", "number", "mixed"] = "text" if not numbers else "number" if numbers == images else "mixed"
         return MetadataColumn(name, kind, images, values, least, most)
 
     def folders(self) -> list[tuple[str, int]]:

@@ -1,0 +1,76 @@
+"""Joining the rows of a file of metadata to the images of a gallery."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from patchwise.metadata.files import MetadataFile, MetadataRow
+from patchwise.store import MetadataValue, Writer
+
+__all__ = ["MetadataReport", "join_metadata"]
+
+_NAMED = 5
+
+
+@dataclass
+class MetadataReport:
+    """What was joined: `images` of the `rows` in `file` name an image, `unknown` rows none, such as `unknown_names`.
+
+    `repeated` rows name an image that a row before named as well: the last one counts.
+    """
+
+    file: str
+    columns: tuple[str, ...] = ()
+    rows: int = 0
+    images: int = 0
+    unknown: int = 0
+    repeated: int = 0
+    unknown_names: list[str] = field(default_factory=list)
+
+
+def join_metadata(writer: Writer, file: MetadataFile, folders: Sequence[str]) -> MetadataReport:
+    """Replace what is known of each image that a row names by what the row says; all rows or none.
+
+    A name is that of an image if it is its absolute path, or its path below one of the folders, or below the folder
+    that the file lies in: the first of these that is in the gallery.
+
+    Raises:
+        UsageError: a row cannot be read, or there are more columns than a gallery takes.
+        StorageFull: the disk refused; nothing was changed.
+    """
+    report = MetadataReport(str(file.path), file.columns)
+    beside = os.path.dirname(os.path.abspath(file.path))
+    places = list(dict.fromkeys([*map(os.path.abspath, folders), beside]))
+    named: set[str] = set()
+
+    def joined() -> Iterator[tuple[str, Sequence[MetadataValue | None]]]:
+        for row in file.rows():
+            report.rows += 1
+            path = _image(writer, row, places)
+            if path is None:
+                report.unknown += 1
+                if len(report.unknown_names) < _NAMED:
+                    report.unknown_names.append(row.name)
+                continue
+            report.repeated += path in named
+            named.add(path)
+            yield path, row.values
+
+    writer.describe(file.columns, joined())
+    report.images = len(named)
+    return report
+
+
+def _image(writer: Writer, row: MetadataRow, places: Sequence[str]) -> str | None:
+    for name in dict.fromkeys([row.name, row.name.strip()]):
+        if not name:
+            continue
+        for place in places:
+            path = os.path.normpath(os.path.join(place, name))
+            if writer.catalogue.content_of(path) is not None:
+                return path
+            if os.path.isabs(name):
+                break
+    return None
