@@ -139,6 +139,24 @@ def test_what_runs_is_finished_before_it_ends(start: Callable[..., Serving], tmp
     assert min(size for _, size in answers) > 1000
 
 
+def test_those_who_go_before_they_are_answered_leave_no_trace(start: Callable[..., Serving], tmp_path: Path) -> None:
+    make_picture(1, (4000, 3000)).save(tmp_path / "a.jpg")
+    with Gallery.create(tmp_path / "g", regions="whole") as made:
+        made.add(tmp_path / "a.jpg")
+    serving = start("--port", 0, "--gallery", "g")
+    (image,) = json.loads(serving.get("galleries/g/images")[1])["images"]
+    body = json.dumps({"parts": [{"picture": image["image"]}]})
+    host, _, port = serving.address.removeprefix("http://").rstrip("/").partition(":")
+    for _ in range(30):
+        with socket.create_connection((host, int(port))) as hasty:
+            hasty.sendall(
+                f"POST /api/v1/galleries/g/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+            )
+    assert serving.get("galleries/g/images")[0] == 200
+    assert serving.end(signal.SIGTERM) == (0, "")
+
+
 def test_a_token_is_part_of_the_address_and_needed(start: Callable[..., Serving]) -> None:
     serving = start("--port", 0, "--host", "0.0.0.0", PATCHWISE_TOKEN="s3cret+/")
     assert re.fullmatch(r"http://0\.0\.0\.0:\d+/#token=s3cret%2B%2F", serving.address)

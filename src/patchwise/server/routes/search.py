@@ -157,6 +157,7 @@ async def _unless_gone(request: Request, server: State, work: Callable[[], _R]) 
     while not (await asyncio.wait([asked], timeout=_POLL_SECONDS))[0]:
         if await request.is_disconnected():
             asked.cancel()
+            raise Problem(503, "nobody waits for this answer any more", "gone")
     return await asked
 
 
