@@ -17,6 +17,7 @@ PatchwiseError                  anything below; the message says what, which fil
 │   └── StorageFull             the disk refused a write; what was committed is safe
 ├── ResultsError                a saved run or file of results cannot be read or does not fit
 ├── BenchmarkError              files of a benchmark are missing or contradict each other
+├── ServerError                 a patchwise server cannot be reached, or turns a request away
 └── MissingExtra                an optional package is needed
 """
 
@@ -39,6 +40,7 @@ __all__ = [
     "PatchwiseError",
     "RegionsError",
     "ResultsError",
+    "ServerError",
     "StorageFull",
     "UsageError",
 ]
@@ -115,6 +117,10 @@ class ResultsError(PatchwiseError):
 
 class BenchmarkError(PatchwiseError):
     """The files of a benchmark are missing, cannot be read, or contradict each other."""
+
+
+class ServerError(PatchwiseError):
+    """A patchwise server cannot be reached, turns a request away, or does not answer as one."""
 
 
 class MissingExtra(PatchwiseError):

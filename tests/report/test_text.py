@@ -8,10 +8,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from patchwise import Hit, QueryPart, RegionScore
 from patchwise.indexing.parts import query_label
-from patchwise.report import CSV_HEADER, csv_rows, result_to_json, table_lines
+from patchwise.report import CSV_HEADER, csv_rows, hit_from_json, result_to_json, table_lines
 from patchwise.report.text import by_chance, printable, split_by_verdict
 from patchwise.search import Geometry
 from report.conftest import HOSTILE, make_hit
@@ -204,3 +205,51 @@ def test_a_long_path_is_not_shortened() -> None:
 )
 def test_printable(path: str, shown: str) -> None:
     assert printable(path) == shown
+
+
+def test_a_hit_is_read_as_it_was_written() -> None:
+    second = RegionScore((1.5, 2.0, 30.0, 40.25), 2, (1, 0), 0.5)
+    full = replace(
+        make_hit(3),
+        part_scores=(0.25, -0.125),
+        instances=(second,),
+        geometry=Geometry("verified", 31, ((1.0, 2.0), (3.0, 4.5), (5.0, 6.0), (7.0, 8.0))),
+        alike=(make_hit(1, "/photos/twin.jpg"),),
+        metadata={"brand": "Acme", "year": 2019, "weight": 1.5},
+    )
+    free = replace(make_hit(1), level=-1, cell=(-1, -1), expected_false_matches=None)
+    for hit in (make_hit(), full, free):
+        written = result_to_json("q", None, [hit])["hits"][0]
+        back = hit_from_json(json.loads(json.dumps(written)))
+        assert result_to_json("q", None, [back])["hits"][0] == written
+        assert back.matches == hit.matches
+        assert (back.path, back.box, back.regions[0].box) == (hit.path, hit.box, hit.regions[0].box)
+    assert hit_from_json({**written, "image": "00", "unknown": 1}) == back, "what else there is does not matter"
+
+
+def test_a_verdict_outlasts_rounding() -> None:
+    barely = replace(make_hit(), expected_false_matches=0.049996)
+    written = result_to_json("q", None, [barely])["hits"][0]
+    assert written["expected_false_matches"] == 0.05 and written["matches"] is True
+    assert hit_from_json(written).matches is True
+
+
+def test_hits_that_are_read_know_where_their_pictures_are() -> None:
+    class Source:
+        def read(self, longest: int) -> Image.Image:
+            raise NotImplementedError
+
+    sources = {"/a.jpg": Source(), "/b.jpg": Source()}
+    hit = replace(make_hit(1, "/a.jpg"), alike=(make_hit(2, "/b.jpg"),))
+    back = hit_from_json(result_to_json("q", None, [hit])["hits"][0], lambda plain: sources[plain["path"]])
+    assert back.source is sources["/a.jpg"] and back.alike[0].source is sources["/b.jpg"]
+    assert back.score == round(hit.score, 6) and back.path == hit.path, (
+        "where a picture is opened makes no other hit of it"
+    )
+
+
+@pytest.mark.parametrize("broken", [{}, {"rank": "first"}, {"box": [1, 2, 3]}, {"regions": None}])
+def test_what_is_no_hit_is_refused(broken: dict[str, object]) -> None:
+    written = result_to_json("q", None, [make_hit()])["hits"][0]
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        hit_from_json({**written, **broken} if broken else {})

@@ -22,7 +22,16 @@ from patchwise.images import DEFAULT_MAX_PIXELS, Picture, cut_regions, fetch_url
 from patchwise.indexing.encode import encode_picture
 from patchwise.indexing.parts import QueryPart, QuerySource, query_parts
 
-__all__ = ["EncodedQuery", "compose", "encode_queries", "encode_query", "open_query", "query_vector"]
+__all__ = [
+    "EncodedQuery",
+    "compose",
+    "encode_queries",
+    "encode_query",
+    "image_of_array",
+    "lossless_file",
+    "open_query",
+    "query_vector",
+]
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _TIFF_MODES = ("CMYK", "F", "I", "LAB")
@@ -210,26 +219,43 @@ def open_query(source: QuerySource, *, fetch: bool = False, max_pixels: int = DE
     if isinstance(source, bytes):
         return read_picture(source, name="query", max_pixels=max_pixels)
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or source.size == 0:
-            raise ImageUnreadable(
-                "query", f"an array must be (height, width, 3) uint8 RGB, not {source.shape} {source.dtype}"
-            )
-        pixels = Image.fromarray(source)
+        pixels = image_of_array(source)
         return Picture(pixels, pixels.size)
     if isinstance(source, Image.Image):
-        # Through a lossless file, so that mode, orientation and transparency are treated as for any other.
-        buffer = io.BytesIO()
-        try:
-            exif = source.getexif()
-            if source.mode not in (*_PNG_MODES, *_TIFF_MODES):
-                source = source.convert({"PA": "RGBA", "RGBa": "RGBA", "La": "LA"}.get(source.mode, "RGB"))
-            source.save(buffer, "TIFF" if source.mode in _TIFF_MODES else "PNG", exif=exif)
-        except (OSError, ValueError) as error:
-            raise ImageUnreadable("query", f"image mode {source.mode} cannot be used ({error})") from error
-        return read_picture(buffer.getvalue(), name="query", max_pixels=max_pixels)
+        return read_picture(lossless_file(source), name="query", max_pixels=max_pixels)
     text = os.fspath(source)
     if text.lower().startswith(("http://", "https://")):
         if not fetch:
             raise UsageError(f"{text}: web addresses are fetched only on demand; add --fetch (fetch=True in Python)")
         return read_picture(fetch_url(text), name=text, max_pixels=max_pixels)
     return read_picture(Path(text), max_pixels=max_pixels)
+
+
+def image_of_array(array: npt.NDArray[np.uint8]) -> Image.Image:
+    """The picture that an (H, W, 3) uint8 RGB array holds.
+
+    Raises:
+        ImageUnreadable: it is no such array.
+    """
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise ImageUnreadable(
+            "query", f"an array must be (height, width, 3) uint8 RGB, not {array.shape} {array.dtype}"
+        )
+    return Image.fromarray(array)
+
+
+def lossless_file(image: Image.Image) -> bytes:
+    """A file of the image, so that mode, orientation and transparency are treated as for any other.
+
+    Raises:
+        ImageUnreadable: its mode cannot be written.
+    """
+    buffer = io.BytesIO()
+    try:
+        exif = image.getexif()
+        if image.mode not in (*_PNG_MODES, *_TIFF_MODES):
+            image = image.convert({"PA": "RGBA", "RGBa": "RGBA", "La": "LA"}.get(image.mode, "RGB"))
+        image.save(buffer, "TIFF" if image.mode in _TIFF_MODES else "PNG", exif=exif)
+    except (OSError, ValueError) as error:
+        raise ImageUnreadable("query", f"image mode {image.mode} cannot be used ({error})") from error
+    return buffer.getvalue()

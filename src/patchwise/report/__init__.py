@@ -2,7 +2,16 @@
 
 from patchwise.report.draw import contact_sheet, draw_hit
 from patchwise.report.html import ReportHit, ReportPart, ReportSection, render_html
-from patchwise.report.text import CSV_HEADER, by_chance, csv_rows, result_to_json, split_by_verdict, table_lines
+from patchwise.report.text import (
+    CSV_HEADER,
+    by_chance,
+    csv_rows,
+    hit_from_json,
+    region_from_json,
+    result_to_json,
+    split_by_verdict,
+    table_lines,
+)
 
 __all__ = [
     "CSV_HEADER",
@@ -13,6 +22,8 @@ __all__ = [
     "contact_sheet",
     "csv_rows",
     "draw_hit",
+    "hit_from_json",
+    "region_from_json",
     "render_html",
     "result_to_json",
     "split_by_verdict",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from patchwise.boxes import Box
 from patchwise.indexing import QueryPart
-from patchwise.search import Hit, RegionScore
+from patchwise.search import MATCH_BELOW, Geometry, Hit, PictureSource, RegionScore
 
 __all__ = [
     "CSV_HEADER",
     "by_chance",
     "csv_rows",
     "grid_place",
+    "hit_from_json",
     "printable",
+    "region_from_json",
     "result_to_json",
     "split_by_verdict",
     "table_lines",
@@ -90,6 +94,63 @@ def _region_to_json(region: RegionScore) -> dict[str, Any]:
         "cell": list(region.cell),
         "score": round(region.score, 6),
     }
+
+
+def hit_from_json(
+    plain: Mapping[str, Any], source_of: Callable[[Mapping[str, Any]], PictureSource | None] = lambda _: None
+) -> Hit:
+    """The hit that was written as this by `result_to_json`, its numbers rounded as they were there.
+
+    Args:
+        plain: the hit as plain data; what else it holds is passed over.
+        source_of: says of a hit, or of one in its `alike`, where its picture is opened, if not at its path.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not written so.
+    """
+    expected = None if plain["expected_false_matches"] is None else float(plain["expected_false_matches"])
+    geometry = plain.get("geometry")
+    hit = Hit(
+        rank=int(plain["rank"]),
+        path=str(plain["path"]),
+        score=float(plain["score"]),
+        box=_four(plain["box"]),
+        level=int(plain["level"]),
+        cell=_two(plain["cell"]),
+        size=_two(plain["size"]),
+        regions=tuple(region_from_json(region) for region in plain["regions"]),
+        part_scores=tuple(map(float, plain.get("part_scores") or ())),
+        expected_false_matches=expected,
+        instances=tuple(region_from_json(region) for region in plain.get("instances") or ()),
+        geometry=None
+        if geometry is None
+        else Geometry(
+            str(geometry["verdict"]),
+            int(geometry["inliers"]),
+            tuple((float(x), float(y)) for x, y in geometry["outline"]),
+        ),
+        alike=tuple(hit_from_json(other, source_of) for other in plain.get("alike") or ()),
+        metadata={name: value for name, value in (plain.get("metadata") or {}).items() if value is not None},
+        source=source_of(plain),
+    )
+    if plain["matches"] and not hit.matches:  # rounded up to where matches end
+        return replace(hit, expected_false_matches=math.nextafter(MATCH_BELOW, 0))
+    return hit
+
+
+def region_from_json(plain: Mapping[str, Any]) -> RegionScore:
+    """A region of a hit or an explanation; raises the same."""
+    return RegionScore(_four(plain["box"]), int(plain["level"]), _two(plain["cell"]), float(plain["score"]))
+
+
+def _four(plain: Sequence[float]) -> Box:
+    x0, y0, x1, y1 = map(float, plain)
+    return (x0, y0, x1, y1)
+
+
+def _two(plain: Sequence[int]) -> tuple[int, int]:
+    first, second = map(int, plain)
+    return (first, second)
 
 
 def _rounded(expected: float | None) -> float | None:
