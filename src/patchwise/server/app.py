@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 from fastapi import FastAPI
 
@@ -42,8 +42,11 @@ def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        warming = Thread(target=galleries.warm, name="patchwise-warm")
+        warming.start()
         yield
         state.stopping.set()
+        warming.join()
         state.pool.close()
         galleries.close()
 

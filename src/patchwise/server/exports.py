@@ -6,15 +6,16 @@ import csv
 import io
 import json
 import os
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from PIL import Image
 
 from patchwise import __version__
 from patchwise.boxes import query_box
-from patchwise.errors import ImageError
+from patchwise.errors import ImageError, UsageError
 from patchwise.images import read_picture
-from patchwise.indexing import QueryPart
+from patchwise.indexing import QueryPart, encode_query
 from patchwise.report import CSV_HEADER, ReportHit, ReportPart, ReportSection, csv_rows, render_html
 from patchwise.search import Hit
 from patchwise.server.contents import bytes_of
@@ -70,10 +71,11 @@ def exported(
 
 
 def _page(server: State, served: ServedGallery, found: Found) -> str:
+    vector = encode_query(served.gallery.encoder, found.parts).vector
     hits = []
     for hit in found.hits:
-        explanation = served.gallery.explain(found.parts, hit, max_pixels=server.settings.max_pixels)
-        hits.append(ReportHit(hit, explanation, _picture(server, served, hit)))
+        with suppress(UsageError):  # it has just been removed
+            hits.append(ReportHit(hit, served.gallery.explain_vector(vector, hit), _picture(server, served, hit)))
     section = ReportSection(found.label, [_part(part) for part in found.parts], hits, verdict=True)
     where = f"patchwise {__version__}, gallery {served.name}: {len(served.gallery):,} images"
     return render_html(f"patchwise: {len(hits)} hits", [section], where)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from patchwise.errors import PatchwiseError
 from patchwise.gallery import Gallery
 from patchwise.server.problems import Problem
 from patchwise.server.settings import Settings
+from patchwise.server.texts import text_of_path
 
 __all__ = ["Galleries", "ServedGallery"]
+
+_log = logging.getLogger("patchwise.server")
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,14 @@ class Galleries:
         if found is None:
             raise Problem(404, f"no gallery {name!r} is served here", "gallery-not-found")
         return found
+
+    def warm(self) -> None:
+        """Load what the first search of each gallery would load; one that cannot be searched says so when it is."""
+        for served in self:
+            try:
+                served.gallery.search(np.zeros((32, 32, 3), dtype=np.uint8), k=1)
+            except PatchwiseError as error:
+                _log.warning("%s: %s", served.name, text_of_path(str(error)))
 
     def close(self) -> None:
         """Close all of them."""
