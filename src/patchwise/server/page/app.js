@@ -185,7 +185,7 @@ function wireDrops(adding, query) {
     if (dialog && dialog.id !== "add-dialog") return null;
     const adds = dialog || getState().view === "browse" || info.images === 0;
     if (adds) return info.can_add ? { text: `Drop to add to ${info.name}`, take: adding.addFiles } : null;
-    return { text: "Drop to search with it", take: query.take };
+    return { text: "Drop to search with this picture", take: query.take };
   });
 }
 

@@ -18,7 +18,7 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
   const message = el("div", { class: "message", id: "browse-message", hidden: true });
   container.append(el("div", { class: "browse-head" }, title, tools), message, list);
 
-  let shown = ""; // what the list holds: gallery, filters and version
+  let shown = { list: "", version: "" }; // gallery and filters, and the gallery's version
   let total = 0;
   let columns = 1;
   let side = 100;
@@ -36,41 +36,49 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
     if (Number.isInteger(index)) stepTo(index);
   });
 
-  return { tools, show, leave() { for (const page of pages.values()) page.stop?.abort(); } };
+  return { tools, show, leave: stopPages };
 
   // Called whenever the view is opened and whenever what it shows may have changed.
-  async function show({ opened = false } = {}) {
+  async function show({ opened = false, anew = false } = {}) {
     const { gallery, under, where } = getState();
-    const now = JSON.stringify([gallery, under, where, info()?.version]);
-    if (opened) scrollTo(0, shown.startsWith(JSON.stringify([gallery, under, where]).slice(0, -1)) ? scrolled : 0);
-    if (now === shown) return draw();
-    const same = shown.startsWith(JSON.stringify([gallery, under, where]).slice(0, -1));
-    for (const page of pages.values()) page.stop?.abort();
+    const wanted = JSON.stringify([gallery, under, where]);
+    const version = info()?.version;
+    const same = wanted === shown.list;
+    if (opened) scrollTo(0, same ? scrolled : 0);
+    if (same && version === shown.version && !anew) return draw();
+    stopPages();
     pages = new Map();
-    shown = now;
-    if (!same) { focused = 0; if (!opened) scrollTo(0, 0); }
-    title.textContent = info()?.name ?? "Gallery";
-    try {
-      await load(same ? Math.floor(focused / PAGE) : 0);
-    } catch (error) {
-      if (isAborted(error) || shown !== now) return;
-      shown = "";
-      total = 0;
-      tell("These pictures cannot be listed", error.message, { label: "Try again", run: () => show() });
+    const mine = (shown = { list: wanted, version });
+    if (!same) {
+      focused = 0;
+      if (!opened) scrollTo(0, 0);
     }
-    if (shown && shown !== now) return;
-    rebuild();
+    try {
+      await load(Math.floor(focused / PAGE));
+    } catch (error) {
+      if (isAborted(error) || shown !== mine) return;
+      shown = { list: "", version: "" };
+      total = 0;
+      rebuild();
+      tell("These pictures cannot be listed", error.message, { label: "Try again", run: () => show() });
+      return;
+    }
+    if (shown === mine) rebuild();
+  }
+
+  function stopPages() {
+    for (const page of pages.values()) page.stop?.abort();
   }
 
   function rebuild() {
     for (const index of [...tiles.keys()]) drop(index);
     const all = info();
     title.replaceChildren(el("span", { text: all?.name ?? "" }), " ", el("small", { id: "browse-count", text: plural(total, "picture") }));
-    if (shown) {
-      message.hidden = total > 0;
-      if (!total && all?.images) tell("No picture here", "None fits the filters.");
-      else if (!total) tell("This gallery is empty", all?.can_add ? "Drop pictures or folders here, or add them by the button above." : "Index a folder: patchwise index FOLDER --gallery DIR");
-    }
+    message.hidden = total > 0;
+    if (!total && all?.images) tell("No picture here", "None fits the filters.");
+    else if (!total) tell("This gallery is empty", all?.can_add
+      ? "Drop pictures or folders here, or add them by the button above."
+      : "Index a folder: patchwise index FOLDER --gallery DIR");
     measure();
   }
 
@@ -229,9 +237,8 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
     }
     announce(`${name} removed.`);
     focused = Math.max(0, index - 1);
-    shown = ""; // the list is another, whatever the version says
     await refresh();
-    await show();
+    await show({ anew: true });
     tiles.get(focused)?.firstElementChild.focus({ preventScroll: true });
   }
 }

@@ -14,7 +14,7 @@ export function makePartsList({ choose, change, remove }) {
   return {
     node,
     show({ gallery, parts, active, missing }) {
-      const single = parts.length === 1 && parts[0].text === undefined;
+      const single = parts.length === 1 && parts[0].text === undefined && parts[0].weight > 0;
       node.hidden = single || parts.length === 0;
       // Rows are made anew only where there are others, so that typing and the focus are left alone.
       const shape = parts.map((part) => part.image ?? "text").join("|") + gallery;

@@ -45,7 +45,7 @@ export function mountQuery(container, { info, again }) {
     enterkeyhint: "search" });
   const addForm = el("form", { class: "add-text", on: { submit: addWords } }, addText);
   addText.addEventListener("change", () => addForm.requestSubmit());
-  const adders = el("div", { class: "adders" },
+  const adders = el("div", { class: "adders" }, stage.whole,
     pickButton({ id: "pick-more", class: "small", input: { multiple: true }, take: (files) => take(files, { add: true }) },
       icon("plus"), "Picture"),
     addForm,
@@ -156,6 +156,7 @@ export function mountQuery(container, { info, again }) {
     list.show({ gallery, parts, active, missing });
     addForm.hidden = !info()?.reads_text;
     stage.node.inert = sendingNow;
+    if (!pictured || missing.has(part.image)) stage.whole.hidden = true;
     stage.node.hidden = !sendingNow && (!pictured || missing.has(part.image));
     gone.hidden = sendingNow || !pictured || !missing.has(part.image);
     small.node.hidden = !pictured;

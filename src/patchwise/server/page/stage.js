@@ -32,8 +32,7 @@ export function makeStage({ changed, failed }) {
         el("span", { class: "hint-keys unseen", text: " By keyboard: arrow keys move the box, Shift with them resizes it, " +
           "Alt makes single pixels, Escape takes the whole picture." })),
       el("fieldset", { class: "edges" }, el("legend", { class: "unseen", text: "Box in pixels of the picture" }),
-        ...fields.map((field, index) => el("label", {}, el("span", { "aria-hidden": "true", text: "x0 y0 x1 y1".split(" ")[index] }), field))),
-      whole));
+        ...fields.map((field, index) => el("label", {}, el("span", { "aria-hidden": "true", text: EDGES[index][0] }), field)))));
   const editor = new BoxEditor(frame, {
     live: write,
     commit(box, { by }) {
@@ -50,7 +49,8 @@ export function makeStage({ changed, failed }) {
   });
 
   function typed() {
-    const box = fitBox(fields.map((field) => (field.value === "" ? NaN : Number(field.value))), size);
+    const edges = fields.map((field) => (field.value === "" ? NaN : Number(field.value)));
+    const box = edges[0] < edges[2] && edges[1] < edges[3] ? fitBox(edges, size) : null;
     if (!box) {
       announce("That is no box: right must exceed left, and bottom must exceed top.");
       write(editor.box);
@@ -76,7 +76,7 @@ export function makeStage({ changed, failed }) {
       field.max = size[index % 2];
       field.value = edges[index];
     });
-    whole.disabled = !box;
+    whole.hidden = !box;
     node.classList.toggle("boxed", Boolean(box));
     frame.setAttribute("aria-label", box
       ? `Box from ${box[0]}, ${box[1]} to ${box[2]}, ${box[3]} of a picture of ${size[0]} by ${size[1]} pixels`
@@ -96,6 +96,7 @@ export function makeStage({ changed, failed }) {
 
   return {
     node,
+    whole, // the button, for where there is room
     focus: () => frame.focus(),
     // The picture of a part of the query; its size and name are known.
     show({ gallery, image, box, facts }) {
