@@ -12,10 +12,12 @@ from fastapi import FastAPI
 from patchwise import __version__
 from patchwise.gallery import Gallery
 from patchwise.server import site
+from patchwise.server.adding import Adding
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import Galleries
 from patchwise.server.limits import Pool
-from patchwise.server.openapi import describe
+from patchwise.server.metrics import CountRequests, Metrics
+from patchwise.server.openapi import allowed_methods, describe
 from patchwise.server.pictures import DecodedPictures, KeptPictures
 from patchwise.server.problems import install_handlers
 from patchwise.server.routes import ROUTERS
@@ -30,24 +32,30 @@ API = "/api/v1"
 def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None = None) -> FastAPI:
     """See `patchwise.server.create_app`."""
     galleries = Galleries(settings, open_gallery)
+    pool, stopping = Pool(settings.threads, settings.queue), Event()
+    adding = Adding(settings, galleries, stopping)
     state = State(
         settings,
         galleries,
         Token(settings.token),
-        Pool(settings.threads, settings.queue),
+        pool,
         KeptPictures(settings.queries_folder, settings.queries_bytes),
         DecodedPictures(settings.decoded_bytes),
-        Event(),
+        adding,
+        Metrics(adding.jobs.counts, galleries.counts, lambda: pool.waiting, lambda: pool.running),
+        stopping,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         warming = Thread(target=galleries.warm, name="patchwise-warm")
         warming.start()
+        adding.start()
         yield
         state.stopping.set()
         warming.join()
         state.pool.close()
+        adding.stop()
         galleries.close()
 
     # The pages for trying an API out that come with FastAPI are loaded from elsewhere.
@@ -62,10 +70,11 @@ def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None
         lifespan=lifespan,
     )
     app.state.server = state
-    install_handlers(app)
+    install_handlers(app, allowed_methods)
     for router in ROUTERS:
         app.include_router(router, prefix=API)
     app.include_router(site.router)
     app.add_middleware(Guard, settings=settings, token=state.token)
+    app.add_middleware(CountRequests, metrics=state.metrics)  # outside of the guard: its refusals count, too
     describe(app, token=settings.token is not None)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from patchwise.server.problems import problems
 from patchwise.server.schemas import Problem
 
-__all__ = ["describe"]
+__all__ = ["allowed_methods", "describe"]
 
 _ALWAYS = (400, 401, 403)  # a host, token or origin that is refused
 _OPEN = ("/health", "/session")
@@ -36,6 +37,14 @@ def describe(app: FastAPI, *, token: bool) -> None:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def allowed_methods(app: FastAPI, path: str) -> list[str]:
+    """The methods that may be asked of a path, by all of its routes; none where it is not in the document."""
+    for template, operations in app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path):
+            return sorted(method.upper() for method in operations if method in _METHODS)
+    return []
 
 
 def _completed(document: dict[str, Any], token: bool) -> dict[str, Any]:

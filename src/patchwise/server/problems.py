@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -97,13 +97,16 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install_handlers(app: FastAPI) -> None:
-    """Answer every error that a route raises by a problem."""
+def install_handlers(app: FastAPI, allowed: Callable[[FastAPI, str], Sequence[str]]) -> None:
+    """Answer every error that a route raises by a problem; `allowed` names the methods of a path."""
 
-    async def http(_: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         kind = error.kind if isinstance(error, Problem) else "about"
-        return problem_response(error.status_code, str(error.detail), kind, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405 and (methods := allowed(app, request.url.path)):
+            headers["Allow"] = ", ".join(methods)  # the framework names those of one route alone
+        return problem_response(error.status_code, str(error.detail), kind, headers)
 
     async def library(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, PatchwiseError)
