@@ -11,46 +11,35 @@ const FEW = 9; // more folders than these are searched rather than read
  * A folder that holds nothing but one folder is named together with it.
  */
 export function folderTree(folders) {
-  const roots = { children: new Map() };
+  const root = { path: "", own: 0, children: new Map() };
   for (const { path, images } of folders) {
-    let node = roots;
-    let at = 0;
-    for (const name of path.split(/(?<=[\\/])/)) {
-      at += name.length;
-      if (!node.children.has(name)) node.children.set(name, { path: trimmed(path.slice(0, at)), name, own: 0, children: new Map() });
-      node = node.children.get(name);
-      if (trimmed(name) === "" && path !== name) continue; // the root of all paths
+    let node = root;
+    let prefix = "";
+    for (const step of path.split(/(?<=[\\/])/)) {
+      prefix += step;
+      const here = trimmed(prefix);
+      if (!node.children.has(here)) node.children.set(here, { path: here, own: 0, children: new Map() });
+      node = node.children.get(here);
     }
     node.own += images;
   }
-  return [...roots.children.values()].map(finished);
+  return below(root);
 }
 
 const trimmed = (path) => (path.length > 1 ? path.replace(/[\\/]$/, "") : path);
 
-function finished(node) {
-  let { name } = node;
-  let here = node;
-  while (here.own === 0 && here.children.size === 1) {
-    [here] = here.children.values();
-    name += here.name;
-  }
-  const children = mergedByPath([...here.children.values()].map(finished)).sort((a, b) => b.images - a.images || (a.path < b.path ? -1 : 1));
-  const images = here.own + children.reduce((total, child) => total + child.images, 0);
-  return { path: here.path, name: trimmed(name), images, children };
+function below(node) {
+  const nodes = [...node.children.values()].map((child) => finished(child, node.path));
+  return nodes.sort((a, b) => b.images - a.images || (a.path < b.path ? -1 : 1));
 }
 
-// "a" as a folder of pictures and "a/" as the parent of others are one folder.
-function mergedByPath(nodes) {
-  const byPath = new Map();
-  for (const node of nodes) {
-    const same = byPath.get(node.path);
-    if (same) {
-      same.images += node.images;
-      same.children.push(...node.children);
-    } else byPath.set(node.path, node);
-  }
-  return [...byPath.values()];
+function finished(node, parent) {
+  let here = node;
+  while (here.own === 0 && here.children.size === 1) [here] = here.children.values();
+  const children = below(here);
+  const images = here.own + children.reduce((total, child) => total + child.images, 0);
+  const name = here.path.slice(parent.length).replace(parent ? /^[\\/]/ : /^/, "");
+  return { path: here.path, name, images, children };
 }
 
 const isBelow = (path, folder) => path.startsWith(folder.endsWith("/") ? folder : `${folder}/`) || path.startsWith(`${folder}\\`);
