@@ -109,8 +109,8 @@ class GalleryContents:
     ) -> MetadataReport:
         """Join what a .csv or .parquet file says to the images that it names; folders are not looked at.
 
-        An image is named by its absolute path, or by its path below one of the folders `relative_to`, or below the
-        folder that the file lies in. What was said of it before is replaced.
+        An image is named by its absolute path, or by its path below one of the folders `relative_to`, below the folder
+        that the file lies in, or below the one that all images lie in. What was said of it before is replaced.
 
         Raises:
             UsageError: the file cannot be read.

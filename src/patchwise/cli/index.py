@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,10 +28,18 @@ from patchwise.cli.options import (
     progress_bar,
     say,
 )
+from patchwise.errors import UsageError
+
+if TYPE_CHECKING:
+    from patchwise.gallery import Gallery
+    from patchwise.metadata import MetadataReport
 
 
 def index(
-    paths: Annotated[list[Path], typer.Argument(help="Folders and image files.", readable=False)],
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders and image files; none are needed where --metadata is given.", readable=False),
+    ] = None,
     gallery: GalleryPath = DEFAULT_GALLERY,
     regions: Annotated[
         str | None,
@@ -52,6 +61,14 @@ def index(
         str | None,
         typer.Option(help="shipped, or gallery: learned from the first pictures indexed.", show_default="shipped"),
     ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What you say of your images: .csv or .parquet, a row for each, named in a column path or file.",
+            readable=False,
+        ),
+    ] = None,
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Enter folders that are symbolic links.")
     ] = False,
@@ -66,6 +83,12 @@ def index(
     from patchwise.images import DEFAULT_MAX_PIXELS
     from patchwise.indexing import IndexProgress
 
+    if not paths:
+        if metadata is None:
+            raise UsageError("nothing to index: name at least one folder or image file, or a file by --metadata")
+        with Gallery.open(gallery) as opened:
+            _only_describe(opened, metadata, as_json)
+        return
     named = encoder_name(
         encoder, input_size=input_size, fit=fit, pooling=pooling, precision=precision, encode=encode, adapt=adapt
     )
@@ -81,6 +104,7 @@ def index(
                 report = opened.add(
                     *paths,
                     follow_links=follow_links,
+                    metadata=metadata,
                     max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
                     progress=show,
                 )
@@ -110,13 +134,35 @@ def index(
                 "seconds": round(report.seconds, 3),
                 "failures": [{"path": path, "reason": reason} for path, reason in report.failed],
                 "unreadable_folders": [{"path": path, "reason": reason} for path, reason in report.unreadable_folders],
+                **({} if report.metadata is None else {"metadata": asdict(report.metadata)}),
             }
         )
     else:
         done = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count)
         typer.echo(f"{gallery}: {total:,} images ({done or 'nothing found'}) in {report.seconds:.1f} s")
+    if report.metadata is not None:
+        _say_joined(report.metadata)
     if codes is not None and codes.advice:
         say(codes.advice)
     if total == 0 and not (report.failed or report.still_failing or report.removed):
         say("no images found there; known endings are .jpg, .png, .webp, .tif, .bmp, .gif and others that Pillow reads")
         raise typer.Exit(3)
+
+
+def _only_describe(gallery: Gallery, metadata: Path, as_json: bool) -> None:
+    report = gallery.add_metadata(metadata)
+    if as_json:
+        print_json({"gallery": str(gallery.path), "images": len(gallery), "metadata": asdict(report)})
+    else:
+        typer.echo(f"{gallery.path}: {report.images:,} of {len(gallery):,} images described by {metadata}")
+    _say_joined(report)
+
+
+def _say_joined(report: MetadataReport) -> None:
+    """What did not go as its author may have thought."""
+    if report.unknown:
+        names = ", ".join(name or "(no name)" for name in report.unknown_names)
+        more = ", ..." if report.unknown > len(report.unknown_names) else ""
+        say(f"{report.file}: {report.unknown:,} of {report.rows:,} rows name no image of the gallery: {names}{more}")
+    if report.repeated:
+        say(f"{report.file}: {report.repeated:,} rows name an image that a row before named; the last one counts")

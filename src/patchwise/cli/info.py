@@ -14,6 +14,9 @@ from patchwise.cli.options import DEFAULT_GALLERY, AsJson, GalleryPath, print_js
 if TYPE_CHECKING:
     from patchwise.compression import CompressionInfo
     from patchwise.gallery import GalleryInfo
+    from patchwise.store import MetadataColumn
+
+_VALUES, _LONGEST = 5, 30
 
 
 def info(gallery: GalleryPath = DEFAULT_GALLERY, as_json: AsJson = False) -> None:
@@ -22,10 +25,11 @@ def info(gallery: GalleryPath = DEFAULT_GALLERY, as_json: AsJson = False) -> Non
     from patchwise.report.text import printable
 
     with Gallery.open(gallery) as opened:
-        found, codes = opened.info(), opened.compression()
+        found, codes, columns = opened.info(), opened.compression(), opened.metadata_columns()
     if as_json:
         answer = asdict(found)
         answer["unreadable"] = [{"path": path, "reason": reason} for path, reason in found.unreadable]
+        answer["metadata"] = [asdict(column) for column in columns]
         answer["compression"] = None
         if codes is not None:
             answer["compression"] = {**asdict(codes), "bytes_per_image_of": _bytes_per_image(found, codes)}
@@ -42,6 +46,8 @@ def info(gallery: GalleryPath = DEFAULT_GALLERY, as_json: AsJson = False) -> Non
     if codes is not None:
         for line in _of_codes(found, codes):
             typer.echo(line)
+    for number, column in enumerate(columns):
+        typer.echo(f"{'' if number else 'metadata':<12} {printable(_of_column(column))}")
     if found.dead_regions:
         typer.echo(f"dead         {found.dead_regions:,} regions of removed images; free them with: patchwise compact")
     if found.unreadable:
@@ -66,6 +72,15 @@ def _of_codes(found: GalleryInfo, codes: CompressionInfo) -> Iterator[str]:
         yield f"codes only   the vectors are deleted; {_given_up(codes)}"
     if codes.advice:
         yield f"advice       {codes.advice}"
+
+
+def _of_column(column: MetadataColumn) -> str:
+    if column.kind == "number":
+        values = f"{column.minimum} to {column.maximum}"
+    else:
+        shown = [str(value)[:_LONGEST] for value in column.values[:_VALUES]]
+        values = ", ".join(shown) + (", ..." if len(column.values) > _VALUES else "")
+    return f"{column.name}: {column.kind}, of {column.images:,} images: {values}"
 
 
 def _bytes_per_image(found: GalleryInfo, codes: CompressionInfo) -> dict[str, float]:

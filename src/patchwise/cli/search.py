@@ -62,6 +62,14 @@ def search(
             metavar="FOLDER", help="Find only what lies in this folder, or this file; may be repeated.", readable=False
         ),
     ] = None,
+    where: Annotated[
+        str,
+        typer.Option(
+            metavar="CONDITION",
+            help="Find only what your metadata say fits, such as \"brand = 'Acme' and year >= 2019\".",
+            show_default=False,
+        ),
+    ] = "",
     recall: Annotated[
         float | None,
         typer.Option(
@@ -133,7 +141,8 @@ def search(
         raise UsageError("--queries goes without QUERY, --html and what is in columns of the file")
     if exact and recall not in (None, 1):
         raise UsageError(f"--exact finds all, so it does not go with --recall {recall:g}")
-    limits: dict[str, Any] = {"k": k, "offset": offset, "min_score": min_score, "under": under or (), "exact": exact}
+    limits: dict[str, Any] = {"k": k, "offset": offset, "min_score": min_score, "exact": exact}
+    limits |= {"under": under or (), "where": where}
     if recall is not None:
         limits["recall"] = recall
     limits |= {"rerank": ",".join(filter(None, ("" if refine is None else f"refine:{refine}", rerank)))}

@@ -227,4 +227,6 @@ class Any(_Joined):
 
 def _is_like(column: str, value: MetadataValue) -> str:
     """Whether a column holds text, or a number, as a value is one."""
+    if column in _OF_FILES.values():  # always text, and not for nothing
+        return "TRUE" if isinstance(value, str) else "FALSE"
     return f"typeof({column}) {'=' if isinstance(value, str) else '<>'} 'text'"

@@ -33,8 +33,8 @@ class MetadataReport:
 def join_metadata(writer: Writer, file: MetadataFile, folders: Sequence[str]) -> MetadataReport:
     """Replace what is known of each image that a row names by what the row says; all rows or none.
 
-    A name is that of an image if it is its absolute path, or its path below one of the folders, or below the folder
-    that the file lies in: the first of these that is in the gallery.
+    A name is that of an image if it is its absolute path, or its path below one of the folders, below the folder that
+    the file lies in, or below the folder that all images of the gallery lie in: the first of these that there is.
 
     Raises:
         UsageError: a row cannot be read, or there are more columns than a gallery takes.
@@ -42,7 +42,7 @@ def join_metadata(writer: Writer, file: MetadataFile, folders: Sequence[str]) ->
     """
     report = MetadataReport(str(file.path), file.columns)
     beside = os.path.dirname(os.path.abspath(file.path))
-    places = list(dict.fromkeys([*map(os.path.abspath, folders), beside]))
+    places = list(dict.fromkeys([*map(os.path.abspath, folders), beside, *writer.catalogue.common_folder()]))
     named: set[str] = set()
 
     def joined() -> Iterator[tuple[str, Sequence[MetadataValue | None]]]:

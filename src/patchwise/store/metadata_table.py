@@ -89,6 +89,13 @@ class MetadataTable(Database):
             counts = Counter(path[: path.rfind(separator)] or separator for (path,) in paths)
         return [(os.fsdecode(folder), count) for folder, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))]
 
+    def common_folder(self) -> list[str]:
+        """The innermost folder that all images lie in; none where there are no images."""
+        first, last = self._all("SELECT MIN(path), MAX(path) FROM file")[0]  # all others sort in between
+        if first is None:
+            return []
+        return [os.fsdecode(os.path.commonpath([os.path.dirname(first), os.path.dirname(last)]))]
+
     # Writing: call inside `transaction`
 
     def put_metadata(self, names: Sequence[str], rows: Iterable[tuple[str, Sequence[MetadataValue | None]]]) -> None:
