@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from threading import Event
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Path, Request
 
@@ -15,6 +15,10 @@ from patchwise.server.problems import Problem
 from patchwise.server.schemas import DIGEST
 from patchwise.server.security import Token
 from patchwise.server.settings import GALLERY_NAME, Settings
+
+if TYPE_CHECKING:  # these import what imports this
+    from patchwise.server.adding import Adding
+    from patchwise.server.metrics import Metrics
 
 __all__ = ["ImageId", "Served", "Server", "State", "json_only", "multipart_only"]
 
@@ -32,6 +36,8 @@ class State:
     pool: Pool
     kept: KeptPictures
     decoded: DecodedPictures
+    adding: Adding
+    metrics: Metrics
     stopping: Event
 
 

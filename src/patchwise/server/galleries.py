@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from patchwise.errors import PatchwiseError
 from patchwise.gallery import Gallery
+from patchwise.server.encoded import EncodedQueries
 from patchwise.server.problems import Problem
 from patchwise.server.settings import Settings
 from patchwise.server.texts import text_of_path
@@ -23,11 +24,12 @@ _log = logging.getLogger("patchwise.server")
 
 @dataclass(frozen=True)
 class ServedGallery:
-    """A gallery by its name in addresses, and where images uploaded to it are kept."""
+    """A gallery by its name in addresses, where images uploaded to it are kept, and what was asked of it last."""
 
     name: str
     gallery: Gallery
     uploads: Path
+    encoded: EncodedQueries = field(default_factory=EncodedQueries)
 
     @property
     def writable(self) -> bool:
@@ -73,6 +75,10 @@ class Galleries:
                 served.gallery.search(np.zeros((32, 32, 3), dtype=np.uint8), k=1)
             except PatchwiseError as error:
                 _log.warning("%s: %s", served.name, text_of_path(str(error)))
+
+    def counts(self) -> dict[str, int]:
+        """How many images each gallery holds, by name."""
+        return {served.name: len(served.gallery) for served in self}
 
     def close(self) -> None:
         """Close all of them."""

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from patchwise.encoders import TextEncoder
 from patchwise.errors import EncoderError, UsageError
-from patchwise.indexing import QueryPart
+from patchwise.indexing import QueryPart, encode_query
 from patchwise.indexing.parts import query_label
 from patchwise.report import result_to_json
 from patchwise.rerank import RERANKERS, parse_rerankers
 from patchwise.search import Hit, RegionScore
 from patchwise.server import schemas
-from patchwise.server.contents import pixels_of
+from patchwise.server.contents import check_known, pixels_of
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.problems import Problem, problem_of
@@ -48,7 +48,7 @@ def search(server: State, served: ServedGallery, request: schemas.SearchRequest)
     """
     began = time.perf_counter()
     _check_rerank(request.rerank)
-    with own_words(served):
+    with server.metrics.searching(served.name), own_words(served):
         parts = _parts(server, served, request.parts)
         hits = served.gallery.search(
             parts,
@@ -97,16 +97,24 @@ def explain(server: State, served: ServedGallery, request: schemas.ExplainReques
     path = files[0] if files and request.path is None else path_of_text(request.path or "")
     if path not in files:
         raise Problem(404, f"no such image in the gallery {served.name!r}", "image-not-found")
+    for part in request.parts:
+        if part.picture is not None:
+            check_known(server, served, part.picture)
+    gallery = served.gallery
     with own_words(served):
-        explained = served.gallery.explain(
-            _parts(server, served, request.parts), path, max_pixels=server.settings.max_pixels
+        asked = served.encoded.get(
+            tuple((part.picture, part.text, part.box, part.weight, part.small) for part in request.parts),
+            lambda: encode_query(gallery.encoder, _parts(server, served, request.parts)),
         )
+        explained = gallery.explain_vector(asked.vector, path)
+        several = asked.part_vectors if len(request.parts) > 1 else ()
+        parts = [gallery.explain_vector(vector, path) for vector in several]
     return schemas.Explanation(
         image=request.image,
         path=text_of_path(path),
         size=explained.size,
         regions=_regions(explained.regions),
-        parts=[_regions(part.regions) for part in explained.parts],
+        parts=[_regions(part.regions) for part in parts],
     )
 
 

@@ -2,9 +2,19 @@
 
 from fastapi import APIRouter
 
-from patchwise.server.routes import galleries, images, pictures, search, session
+from patchwise.server.routes import adding, galleries, health, images, jobs, metrics, pictures, search, session
 
 __all__ = ["ROUTERS"]
 
-ROUTERS: tuple[APIRouter, ...] = (galleries.router, images.router, pictures.router, search.router, session.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    galleries.router,
+    images.router,
+    pictures.router,
+    search.router,
+    adding.router,
+    jobs.router,
+    session.router,
+    health.router,
+    metrics.router,
+)
 """All routers; they are put below /api/v1."""

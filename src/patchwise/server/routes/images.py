@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
@@ -148,8 +147,8 @@ async def delete_image(
             raise Problem(404, f"{path}: not a file of this image", "image-not-found")
         if not served.writable:
             raise Problem(403, f"the gallery {served.name!r} may not be written to", "read-only")
-        served.gallery.remove(*paths)
-        _delete_uploads(served, paths)
+        with server.adding.uploads_of(served).removing(paths):
+            served.gallery.remove(*paths)
 
     await server.pool.run(forgotten)
     return Response(status_code=204)
@@ -160,15 +159,6 @@ def _files(served: ServedGallery, image: str) -> Sequence[StoredImage]:
     if not files:
         raise Problem(404, f"no image {image} in the gallery {served.name!r}", "image-not-found")
     return files
-
-
-def _delete_uploads(served: ServedGallery, paths: Sequence[str]) -> None:
-    uploads = served.uploads.resolve()
-    for path in paths:
-        # The folder that the name stands in counts, whatever links lead there; a link itself is only ever unlinked.
-        folder = Path(path).parent.resolve()
-        if folder == uploads or uploads in folder.parents:
-            (folder / Path(path).name).unlink(missing_ok=True)
 
 
 def _described(stored: StoredImage) -> schemas.Image:
