@@ -246,6 +246,35 @@ def test_every_region_is_explained(served: TestClient, gallery: Gallery, picture
         assert served.post(f"{G}/explain", json={"parts": parts, **missing}).status_code == 404
 
 
+def test_a_query_is_encoded_once_for_all_heat_maps(
+    settings: Settings, serving: Callable[..., TestClient], pictures: Path, image: str
+) -> None:
+    encoder = FakeEncoder()
+    client = serving(settings, encoder=encoder)
+    others = [digest_of((pictures / f"{seed:02d}.png").read_bytes()) for seed in range(6)]
+
+    def explained(box: list[int]) -> None:
+        for other in others:
+            answer = client.post(f"{G}/explain", json={"parts": [{"picture": image, "box": box}], "image": other})
+            assert answer.status_code == 200
+
+    explained(BOX)
+    once = encoder.encoded_regions
+    explained(BOX)
+    assert encoder.encoded_regions == once
+    explained([0, 0, 10, 10])
+    assert encoder.encoded_regions == once + 1
+
+
+def test_what_is_still_in_memory_of_a_forgotten_image_is_not_searched_with(served: TestClient, image: str) -> None:
+    wanted = {"parts": [{"picture": image, "box": BOX}]}
+    other = served.post(f"{G}/search", json=wanted).json()["hits"][1]["image"]
+    assert served.post(f"{G}/explain", json={**wanted, "image": other}).status_code == 200
+    assert served.delete(f"{G}/images/{image}").status_code == 204
+    assert served.post(f"{G}/search", json=wanted).status_code == 404
+    assert served.post(f"{G}/explain", json={**wanted, "image": other}).status_code == 404
+
+
 def test_answers_are_taken_away_as_files(served: TestClient, pictures: Path, image: str) -> None:
     wanted = {"parts": [{"picture": image, "box": BOX, "name": "<mug>"}], "k": 2}
     searched = served.post(f"{G}/search", json=wanted).json()

@@ -17,7 +17,7 @@ from patchwise.server.pictures import Pixels, digest_of
 from patchwise.server.problems import Problem
 from patchwise.store import Arrays
 
-__all__ = ["THUMBNAIL_SIZES", "bytes_of", "format_of", "media_type", "pixels_of", "thumbnail_of"]
+__all__ = ["THUMBNAIL_SIZES", "bytes_of", "check_known", "format_of", "media_type", "pixels_of", "thumbnail_of"]
 
 THUMBNAIL_SIZES = (128, 320, 640, 1280, 2048)
 """Longer sides of the thumbnails that are made; others are rounded up to one of these."""
@@ -66,11 +66,22 @@ def bytes_of(server: State, served: ServedGallery, image: str) -> bytes:
         return kept
     if paths:
         raise Problem(410, "the image's file changed since it was indexed; run patchwise index", "image-changed")
-    raise Problem(404, f"no image {image} in the gallery {served.name!r}, nor among query pictures", "image-not-found")
+    raise _unknown(served, image)
+
+
+def check_known(server: State, served: ServedGallery, image: str) -> None:
+    """Refuse an image that is neither in the gallery nor a query picture, whatever is still at hand of it.
+
+    Raises:
+        Problem: it is neither.
+    """
+    if not served.gallery.image(image) and image not in server.kept:
+        raise _unknown(served, image)
 
 
 def pixels_of(server: State, served: ServedGallery, image: str) -> Pixels:
     """The picture decoded, upright: (height, width, 3) uint8 RGB; raises the same, and ImageError."""
+    check_known(server, served, image)
 
     def decode() -> Pixels:
         picture = read_picture(
@@ -103,6 +114,10 @@ def thumbnail_of(server: State, served: ServedGallery, image: str, size: int) ->
         return served.gallery.remembered(files[0].path, f"thumbnail-{edge}", arrays)["jpeg"].tobytes()
     except ImageUnreadable:  # the first file is gone; another, or a query picture, may do
         return made()
+
+
+def _unknown(served: ServedGallery, image: str) -> Problem:
+    return Problem(404, f"no image {image} in the gallery {served.name!r}, nor among query pictures", "image-not-found")
 
 
 def _shrunk(server: State, content: bytes, image: str, edge: int) -> Picture:

@@ -75,6 +75,10 @@ class KeptPictures:
             os.utime(file)
         return content
 
+    def __contains__(self, digest: str) -> bool:
+        """Whether a picture is kept, as far as can be told without reading it."""
+        return (self._folder / digest).is_file()
+
     def _prune(self, latest: str) -> int:
         """Delete those unused longest until the rest fits, but never the latest; returns the bytes left."""
         entries = []
