@@ -157,8 +157,9 @@ def test_those_who_go_before_they_are_answered_leave_no_trace(start: Callable[..
     assert serving.end(signal.SIGTERM) == (0, "")
 
 
-def test_a_token_is_part_of_the_address_and_needed(start: Callable[..., Serving]) -> None:
-    serving = start("--port", 0, "--host", "0.0.0.0", PATCHWISE_TOKEN="s3cret+/")
+def test_settings_of_the_environment_and_a_token_that_is_part_of_the_address(start: Callable[..., Serving]) -> None:
+    serving = start("--port", 0, "--host", "0.0.0.0", PATCHWISE_TOKEN="s3cret+/", PATCHWISE_GALLERY="x=my photos")
+    assert serving.said[0] == "patchwise: made an empty gallery in my photos\n"
     assert re.fullmatch(r"http://0\.0\.0\.0:\d+/#token=s3cret%2B%2F", serving.address)
     assert serving.get("galleries")[0] == 401
     assert serving.get("galleries", Authorization="Bearer s3cret+/")[0] == 200

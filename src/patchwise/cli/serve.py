@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from patchwise.cli.encoder_options import Device
-from patchwise.cli.options import MaxPixels, say
+from patchwise.cli.options import DEFAULT_GALLERY, MaxPixels, say
 
 
 def serve(
@@ -18,9 +19,9 @@ def serve(
             "--gallery",
             "-g",
             metavar="[NAME=]DIR",
-            envvar="PATCHWISE_GALLERY",
+            # Not by `envvar`: several values would be parted at spaces, which paths may hold.
             help="A gallery's directory, and its name in addresses; may be repeated. Made where there is none.",
-            show_default=".patchwise",
+            show_default="PATCHWISE_GALLERY, or .patchwise",
         ),
     ] = None,
     host: Annotated[
@@ -55,7 +56,7 @@ def serve(
     from patchwise.server.settings import Settings, named_galleries
 
     settings = Settings(
-        named_galleries(gallery or [".patchwise"]),
+        named_galleries(gallery or [os.environ.get("PATCHWISE_GALLERY") or str(DEFAULT_GALLERY)]),
         token=token or None,
         host=host,
         port=port,
