@@ -115,9 +115,10 @@ async function sendBatch(task, batch) {
       if ([409, 429, 503].includes(error.status) && tries < PATIENCE) {
         await new Promise((settle) => setTimeout(settle, Math.min(error.retryAfter ?? 1, 10) * 1000));
       } else if ([413, 415, 422].includes(error.status)) {
-        if (batch.length > 1 && error.status === 413) return inHalves(task, batch);
-        const named = error.problem.refused ?? batch.map((file) => ({ name: file.name, reason: error.message }));
-        task.refused.push(...named);
+        // What is wrong with each file is told where it comes alone.
+        if (batch.length > 1) return inHalves(task, batch);
+        const { name } = batch[0];
+        task.refused.push({ name, reason: error.message.split(`${name}: `).pop() });
         return null;
       } else throw error;
     }

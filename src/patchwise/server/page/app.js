@@ -16,7 +16,10 @@
 import { mountAdding } from "./adding.js";
 import { api, galleryPath, isAborted } from "./api.js";
 import { mountBrowse } from "./browse.js";
+import { mountCompare } from "./compare.js";
 import { announce, el, icon, notice, plural } from "./dom.js";
+import { mountExport } from "./export.js";
+import { mountFilters } from "./filters.js";
 import { watchDrops } from "./intake.js";
 import { followJobs, mountJobs } from "./jobs.js";
 import { carryOver } from "./pictures.js";
@@ -46,15 +49,14 @@ async function start() {
     notice({ text: `There is no gallery ${chosen} here`, detail: `This is ${info.name}.`, key: "gallery" });
   setState({ gallery: info.name });
 
-  const half = await otherHalf();
-  const searching = makeSearching({ container: byId("results"), half, info: () => info, searchWith });
+  const searching = makeSearching({ container: byId("results"), info: () => info, searchWith });
   const adding = mountAdding({ info: () => info });
   const query = mountQuery(byId("query"), { info: () => info, again: () => searching.run() });
   const browse = mountBrowse(byId("browse-view"), { info: () => info, searchWith, refresh });
-  const page = { half, searching, query, browse };
-  mountJobs({ refresh: () => refresh(page) });
-  half.export?.mountExport(byId("export"));
-  half.compare?.mountCompare(searching.context);
+  const page = { searching, query, browse };
+  mountJobs({ refresh, again: () => searching.run() });
+  mountExport(byId("export"));
+  mountCompare(searching.context);
   wireBar(adding);
   wireDrops(adding, query);
   onState((state, previous) => follow(page, state, previous));
@@ -67,17 +69,7 @@ async function start() {
   }
 }
 
-// The results half; the page still searches and browses where a piece of it cannot be loaded.
-async function otherHalf() {
-  const names = ["results", "filters", "export", "compare"];
-  const loaded = await Promise.all(names.map((name) => import(`./${name}.js`).catch((error) => {
-    console.error(`${name}.js`, error);
-    return null;
-  })));
-  return Object.fromEntries(names.map((name, index) => [name, loaded[index]]));
-}
-
-async function follow(page, state, previous) {
+function follow(page, state, previous) {
   if (state.gallery !== previous.gallery) {
     info = galleries.find(({ name }) => name === state.gallery) ?? galleries[0];
     refreshInfo(page);
@@ -97,10 +89,8 @@ async function refreshInfo(page) {
     const fresh = await api(galleryPath(info.name), { lane: "info" });
     galleries = galleries.map((one) => (one.name === fresh.name ? fresh : one));
     if (fresh.name !== getState().gallery) return;
-    const changed = fresh.version !== info.version;
     info = fresh;
     show(page, getState());
-    if (changed && !document.querySelector("dialog[open]")) page.searching.run({ quiet: true });
   } catch (error) {
     if (!isAborted(error)) notice({ text: "The gallery cannot be read", detail: error.message, key: "gallery" });
   }
@@ -133,10 +123,10 @@ function showFilters(page, browsing) {
   const filters = byId("filters");
   if (filters.parentElement !== home) home.prepend(filters);
   const now = JSON.stringify([info.name, info.folders, info.metadata]);
-  if (now === filtersFor || !page.half.filters) return;
+  if (now === filtersFor) return;
   filtersFor = now;
   filters.replaceChildren();
-  page.half.filters.mountFilters(filters, info);
+  mountFilters(filters, info);
 }
 
 function showGalleries(chosen) {

@@ -54,7 +54,7 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
       if (!opened) scrollTo(0, 0);
     }
     try {
-      await load(Math.floor(focused / PAGE));
+      await Promise.all(same ? seenPages().map(load) : [load(0)]);
     } catch (error) {
       if (isAborted(error) || shown !== mine) return;
       shown = { list: "", version: "" };
@@ -70,8 +70,12 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
     for (const page of pages.values()) page.stop?.abort();
   }
 
+  // Tiles that show what they should are left alone: a gallery may grow while it is looked at.
   function rebuild() {
-    for (const index of [...tiles.keys()]) drop(index);
+    for (const [index, tile] of [...tiles]) {
+      if (index >= total || imageAt(index)?.image !== tile.dataset.image) drop(index);
+      else tile.setAttribute("aria-setsize", total);
+    }
     const all = info();
     title.replaceChildren(el("span", { text: all?.name ?? "" }), " ", el("small", { id: "browse-count", text: plural(total, "picture") }));
     message.hidden = total > 0;
@@ -106,6 +110,12 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
     return [first, last];
   }
 
+  function seenPages() {
+    const [first, last] = inView();
+    const from = Math.floor(first / PAGE), to = Math.floor(Math.max(first, last - 1) / PAGE);
+    return Array.from({ length: to - from + 1 }, (_, index) => from + index);
+  }
+
   function draw() {
     if (!total) return;
     const [first, last] = inView();
@@ -118,10 +128,9 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
   }
 
   function fetchSeen() {
-    const [first, last] = inView();
-    const from = Math.floor(first / PAGE), to = Math.floor(Math.max(first, last - 1) / PAGE);
-    for (const [number, page] of pages) if (page.stop && (number < from || number > to)) page.stop.abort();
-    for (let number = from; number <= to; number++) {
+    const seen = seenPages();
+    for (const [number, page] of pages) if (!seen.includes(number)) page.stop?.abort();
+    for (const number of seen) {
       load(number).catch((error) => {
         if (!isAborted(error)) notice({ text: "Pictures cannot be listed", detail: error.message, key: "browse",
           actions: [{ label: "Try again", run: () => fetchSeen() }] });
@@ -142,7 +151,10 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
       const answer = await api(`${galleryPath(gallery, "images")}?${query}`, { signal: stop.signal });
       if (mine !== pages) return;
       mine.set(number, { images: answer.images });
-      if (answer.total !== total) { total = answer.total; if (tiles.size) rebuild(); }
+      if (answer.total !== total) {
+        total = answer.total;
+        if (tiles.size) rebuild();
+      }
       for (const [index, tile] of tiles) if (Math.floor(index / PAGE) === number) fill(tile, index);
     } catch (error) {
       mine.delete(number);

@@ -4,6 +4,7 @@
 
 import { api, eventsUrl, galleryPath, isAborted } from "./api.js";
 import { announce, el, fileName, icon, notice, plural } from "./dom.js";
+import { getState } from "./state.js";
 
 const FINAL = new Set(["done", "failed", "cancelled"]);
 const REFRESH = 2500; // ms between two looks at the gallery's numbers while pictures come in
@@ -11,12 +12,14 @@ const LISTED = 200;
 
 const tasks = [];
 let refresh = async () => {};
+let again = () => {};
 let source = null; // the one event stream: browsers allow few connections to a server
 let followed = "";
 let refreshed = 0;
 
+// refresh(): look at the gallery's numbers again; again(): repeat the search that is shown.
 export function mountJobs(options) {
-  refresh = options.refresh;
+  ({ refresh, again } = options);
 }
 
 // files: how many the page itself sends; 0 for a job that runs at the server.
@@ -104,9 +107,9 @@ function finishIfOver(task) {
   task.over = true;
   paint(task);
   refresh();
-  const bad = task.refused.length + failures(task).length;
+  const bad = unusable(task);
   announce(`${summary(task)}${bad ? ` ${plural(bad, "file")} could not be used.` : ""}`);
-  if (!bad && !task.error && !jobError(task)) setTimeout(() => close(task), 5000);
+  if (!bad && !task.error && !jobError(task)) setTimeout(() => close(task), 8000);
 }
 
 function close(task) {
@@ -131,6 +134,8 @@ async function cancel(task) {
 
 const sum = (task, field) => [...task.jobs.values()].reduce((total, job) => total + (job[field] ?? 0), 0);
 const failures = (task) => [...task.jobs.values()].flatMap((job) => job.failed ?? []);
+const unusable = (task) => task.refused.length + sum(task, "failures");
+const note = (task) => [...task.jobs.values()].find((job) => job.note && !FINAL.has(job.state))?.note ?? "";
 const jobError = (task) => [...task.jobs.values()].find((job) => job.error)?.error ?? "";
 
 function summary(task) {
@@ -157,26 +162,30 @@ function card(task) {
   const files = el("ul", {});
   const count = el("summary", {});
   const refused = el("details", { class: "refused", "data-testid": "job-refused", hidden: true }, count, files);
+  const search = el("button", { type: "button", class: "small", "data-testid": "job-search", text: "Search again", hidden: true,
+    on: { click: () => { close(task); again(); } } });
   const stop = el("button", { type: "button", class: "small", "data-testid": "job-cancel", text: "Cancel", on: { click: () => cancel(task) } });
   const shut = el("button", { type: "button", class: "quiet round", "aria-label": "Close", "data-testid": "job-close", hidden: true,
     on: { click: () => close(task) } }, icon("cross"));
   const node = el("article", { class: "job", "data-testid": "job" },
-    el("div", { class: "job-head" }, heading, stop, shut), bar, line, problem, refused);
-  return { node, line, bar, problem, refused, files, count, stop, shut };
+    el("div", { class: "job-head" }, heading, search, stop, shut), bar, line, problem, refused);
+  return { node, line, bar, problem, refused, files, count, search, stop, shut };
 }
 
 function paint(task) {
-  const { node, line, bar, problem, refused, files, count, stop, shut } = task.card;
+  const { node, line, bar, problem, refused, files, count, search, stop, shut } = task.card;
   const done = sum(task, "done");
   const total = Math.max(sum(task, "total"), done);
   node.dataset.state = task.over ? "over" : task.uploading ? "uploading" : "indexing";
   if (task.over) line.textContent = summary(task);
   else if (task.uploading) line.textContent = `${task.sent.toLocaleString("en")} of ${task.files.toLocaleString("en")} sent`;
+  else if (note(task)) line.textContent = note(task);
   else if (!total) line.textContent = "Waiting for its turn …";
   else line.textContent = `${done.toLocaleString("en")} of ${total.toLocaleString("en")} looked at${timeLeft(task, done, total)}`;
   if (task.uploading) setBar(bar, task.sent, task.files);
   else setBar(bar, done, total);
   bar.hidden = task.over;
+  search.hidden = !(task.over && sum(task, "added") && getState().parts.length && getState().view === "search");
   stop.hidden = task.over;
   shut.hidden = !task.over;
   problem.textContent = task.error || jobError(task);
@@ -184,7 +193,7 @@ function paint(task) {
   const bad = [...task.refused.map(({ name, reason }) => [name, reason]), ...failures(task).map(({ path, reason }) => [fileName(path), reason])];
   refused.hidden = !bad.length;
   if (files.children.length !== Math.min(bad.length, LISTED)) {
-    count.textContent = `${plural(bad.length, "file")} could not be used`;
+    count.textContent = `${plural(unusable(task), "file")} could not be used`;
     files.replaceChildren(...bad.slice(0, LISTED).map(([name, reason]) => el("li", {}, el("b", { text: name }), ` ${reason}`)));
   }
 }

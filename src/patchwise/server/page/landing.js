@@ -12,11 +12,14 @@ const SAMPLES = 8;
 export function makeLanding({ take, words, choose }) {
   const node = el("div", { class: "landing", "data-testid": "landing" });
   let shown = "";
+  let all = null; // says how many pictures there are
   return {
     node,
     show(info) {
-      const now = info ? `${info.name} ${info.version} ${info.images}` : "";
+      if (all) all.textContent = allOf(info);
+      const now = info ? JSON.stringify([info.name, info.images === 0, info.can_add]) : "";
       if (now === shown) return;
+      all = null;
       shown = now;
       node.replaceChildren(...(info && info.images === 0 ? emptyGallery(info) : ready(info)));
     },
@@ -60,6 +63,7 @@ export function makeLanding({ take, words, choose }) {
     const pages = await Promise.all(asked).catch(() => []); // only a convenience; a search says what is wrong
     const images = [...new Map(pages.flatMap((page) => page.images).map((image) => [image.image, image])).values()];
     if (!images.length) return;
+    all = el("span", { text: allOf(info) });
     list.replaceChildren(
       ...images.map((image) => el("li", {}, el("button", { type: "button", class: "sample", "aria-label": `Search with ${fileName(image.path)}`,
         on: { click: () => {
@@ -71,6 +75,10 @@ export function makeLanding({ take, words, choose }) {
         if (event.metaKey || event.ctrlKey || event.shiftKey) return;
         event.preventDefault();
         setState({ view: "browse" }, { push: true });
-      } } }, icon("grid"), `Browse ${info.images === 1 ? "the picture" : `all ${plural(info.images, "picture")}`}`)));
+      } } }, icon("grid"), all)));
   }
+}
+
+function allOf({ images }) {
+  return images === 1 ? "Browse the picture" : `Browse all ${plural(images, "picture")}`;
 }

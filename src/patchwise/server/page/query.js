@@ -156,9 +156,10 @@ export function mountQuery(container, { info, again }) {
     list.show({ gallery, parts, active, missing });
     addForm.hidden = !info()?.reads_text;
     stage.node.inert = sendingNow;
-    if (!pictured || missing.has(part.image)) stage.whole.hidden = true;
-    stage.node.hidden = !sendingNow && (!pictured || missing.has(part.image));
-    gone.hidden = sendingNow || !pictured || !missing.has(part.image);
+    const lostNow = pictured && missing.has(part?.image);
+    if (sendingNow || !pictured || lostNow) stage.whole.hidden = true;
+    stage.node.hidden = !sendingNow && (!pictured || lostNow);
+    gone.hidden = sendingNow || !lostNow;
     small.node.hidden = !pictured;
     small.set(Boolean(part?.small));
     again2.set(Boolean(rerank));

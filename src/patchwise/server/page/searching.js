@@ -1,13 +1,15 @@
 // Asks the server for what the state says, and shows the answer.
 
 import { api, galleryPath, isAborted, ServerGone } from "./api.js";
+import { setCurrent } from "./current.js";
 import { announce } from "./dom.js";
+import { showBusy, showMessage, showResults } from "./results.js";
 import { getState, searchRequest } from "./state.js";
 
 const PATIENT = 180; // ms before an answer that is still awaited is said to be so
 
-// half: the modules of the results; context(): what they need beside an answer, null before the first.
-export function makeSearching({ container, half, info, searchWith }) {
+// context(): what is needed beside an answer, null before the first.
+export function makeSearching({ container, info, searchWith }) {
   let asked = "";
   let context = null;
   let turn = 0;
@@ -20,27 +22,27 @@ export function makeSearching({ container, half, info, searchWith }) {
       turn += 1;
       asked = "";
       context = null;
+      setCurrent(null);
       container.replaceChildren();
       container.dataset.state = "idle";
     } else if (JSON.stringify([state.gallery, searchRequest(state)]) !== asked) run();
   }
 
-  // quiet: what is shown stays until there is something newer, and is not spoken of.
-  async function run({ quiet = false } = {}) {
+  async function run() {
     const state = getState();
-    if (!state.parts.length || !half.results) return;
+    if (!state.parts.length) return;
     const mine = ++turn;
     const body = searchRequest(state);
     asked = JSON.stringify([state.gallery, body]);
     container.setAttribute("aria-busy", "true");
-    const busy = quiet ? 0 : setTimeout(() => { container.dataset.state = "busy"; half.results.showBusy(container); }, context ? PATIENT : 0);
+    const busy = setTimeout(() => { container.dataset.state = "busy"; showBusy(container); }, context ? PATIENT : 0);
     try {
       const answer = await api(galleryPath(state.gallery, "search"), { method: "POST", body, lane: "search" });
       performance.mark("patchwise:answer");
       if (mine !== turn) return;
       clearTimeout(busy);
       context = { gallery: state.gallery, info: info(), parts: state.parts, answer, searchWith };
-      half.results.showResults(container, answer, context);
+      showResults(container, answer, context);
       container.dataset.state = "ready";
       container.dataset.turn = mine;
       performance.mark("patchwise:shown");
@@ -48,7 +50,7 @@ export function makeSearching({ container, half, info, searchWith }) {
       if (isAborted(error) || mine !== turn) return;
       clearTimeout(busy);
       container.dataset.state = "error";
-      if (!quiet) fail(error, state);
+      fail(error, state);
     } finally {
       clearTimeout(busy);
       if (mine === turn) container.removeAttribute("aria-busy");
@@ -59,7 +61,7 @@ export function makeSearching({ container, half, info, searchWith }) {
     asked = "";
     context = null;
     const lost = error.status === 404 && state.parts.some(({ image }) => image);
-    half.results.showMessage(container, {
+    showMessage(container, {
       title: error instanceof ServerGone ? "The server does not answer" : lost ? "The picture is no longer here" : "This cannot be searched for",
       detail: error instanceof ServerGone ? "Nothing is lost: try again when it runs." : lost ? "Drop it here again, and the search goes on." : error.message,
       actions: error.status === 422 || lost ? [] : [{ label: "Try again", run: () => run() }],
