@@ -1,6 +1,6 @@
 // One hit in the grid: its picture with boxes, heat on demand, and what is to be said of it.
 
-import { thumbnailUrl } from "./api.js";
+import { isAborted, thumbnailUrl } from "./api.js";
 import { openHit } from "./current.js";
 import { el, fileName } from "./dom.js";
 import { paintHeat } from "./heat.js";
@@ -132,7 +132,7 @@ export class Card {
       if (!loading.signal.aborted) this.#paint(found);
     } catch (error) {
       // The picture stays as it is without its heat; the side by side view says what went wrong.
-      if (error.name !== "AbortError") this.element.classList.add("cold");
+      if (!isAborted(error)) console.warn(`${this.hit.path}: no heat map`, error);
     } finally {
       if (this.#loading === loading) {
         this.#loading = null;

@@ -17,7 +17,7 @@ import { drawing } from "./svg.js";
 import { scoreText, verdictOf } from "./verdict.js";
 
 let dialog = null;
-let shown = null; // {hit, found, stop}
+let shown = null; // {hit, found, asked, stop}: asked are the parts of the query that it answers
 let elsewhere = null; // {image, stop}: a hit of a link that is not among those loaded, being looked for
 
 /** Follow state.open from now on. */
@@ -68,7 +68,7 @@ function show(hit, found) {
     return;
   }
   shown?.stop.abort();
-  shown = { hit, found, stop: new AbortController() };
+  shown = { hit, found, asked: getState().parts, stop: new AbortController() };
   dialog ??= build();
   const { context, explanations } = found;
   const verdict = verdictOf(hit);
@@ -105,12 +105,12 @@ function build() {
           el("span", { id: "compare-verdict", class: "verdict" }), el("span", { id: "compare-score" }),
           el("span", { id: "compare-detail" })),
         el("button", { type: "button", class: "tool", id: "compare-close", "aria-label": "Close", title: "Close (Escape)",
-          on: { click: () => node.close() } }, drawing("cross"))),
+          on: { click: close } }, drawing("cross"))),
       el("div", { class: "body" })));
-  node.addEventListener("click", (event) => event.target === node && node.close());
+  node.addEventListener("click", (event) => event.target === node && close());
   node.addEventListener("close", closed);
   node.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input, select, textarea")) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input:not([type=checkbox]), select, textarea")) return;
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (by && go(by)) event.preventDefault();
   });
@@ -147,19 +147,23 @@ function afterRemoval(hit) {
   const left = hits.filter((other) => other.image !== hit.image);
   const next = left[Math.min(Math.max(place, 0), left.length - 1)];
   if (next) openHit(next, { push: false });
-  else dialog.close();
+  else close();
 }
 
+// The dialog's own event comes later, perhaps when another hit is open already.
 function close() {
-  if (dialog?.open) dialog.close();
+  if (!dialog?.open) return;
+  dialog.close();
+  closed();
 }
 
 function closed() {
-  const hit = shown?.hit;
-  shown?.stop.abort();
+  if (!shown || dialog.open) return;
+  const { hit, asked, stop } = shown;
+  stop.abort();
   shown = null;
   dialog.querySelector(".body").replaceChildren();
   leaveHit();
-  // The dialog gives the focus back to what opened it; the hit last looked at is where one goes on from.
-  if (hit) focusHit(hit);
+  // One goes on from the hit last looked at, not from the one that was opened; after a new search, from its beginning.
+  if (JSON.stringify(asked) === JSON.stringify(getState().parts)) focusHit(hit);
 }

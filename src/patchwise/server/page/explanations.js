@@ -36,7 +36,9 @@ export class Explanations {
    */
   async of(hit, signal) {
     const needed = [this.#one(hit, signal)];
-    if (this.first && hitKey(this.first) !== hitKey(hit)) needed.push(this.#one(this.first, signal));
+    if (this.first && hitKey(this.first) !== hitKey(hit)) {
+      needed.push(this.#one(this.first, signal).catch(() => {})); // only the scale is the poorer without it
+    }
     const [wanted] = await Promise.all(needed);
     return wanted;
   }

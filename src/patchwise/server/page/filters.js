@@ -30,8 +30,8 @@ export function mountFilters(container, info) {
   const count = el("span", { id: "filters-count", role: "status" });
   const clear = () => setState({ under: [], where: "" }, { push: true });
   const content = el("div", { class: "filter-parts" },
-    info.folders?.length > 0 && el("section", { class: "folders" }, el("h3", { text: "Folders" }), folders.element),
-    columns.length > 0 && el("section", { class: "columns" }, el("h3", { text: "Metadata" }), ...columns.map(({ element }) => element)),
+    info.folders?.length > 0 && el("section", { class: "folders" }, el("h2", { text: "Folders" }), folders.element),
+    columns.length > 0 && el("section", { class: "columns" }, el("h2", { text: "Metadata" }), ...columns.map(({ element }) => element)),
     el("section", { class: "expression" }, expression.element),
     el("footer", {}, count, el("button", { type: "button", class: "quiet small", id: "filters-reset", text: "Clear all", on: { click: clear } })));
   const panel = dropPanel("filters-open", { text: "Filters", children: [drawing("filter"), "Filters"] }, content);

@@ -120,6 +120,6 @@ export class Grid {
 
 /** What rows look like in a grid of this width; no tile is too narrow for its verdict. */
 export function shapeFor(width) {
-  const height = width < PHONE ? 150 : width < 1000 ? 190 : 220;
-  return { height, gap: GAP, narrowest: NARROWEST / height, flattest: 5 };
+  const height = width < PHONE ? 150 : width < 1000 ? 180 : 205;
+  return { height, gap: GAP, narrowest: NARROWEST / height, flattest: 3.4 };
 }

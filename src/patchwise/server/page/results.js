@@ -8,7 +8,7 @@
 // Controls: #min-score, #min-score-text, #heat-all, #weak-hits, #show-more, #clear-filters; hits are li[data-testid=hit].
 
 import { api, galleryPath, isAborted } from "./api.js";
-import { addHits, current, onCurrent, setCurrent } from "./current.js";
+import { addHits, current, hitKey, onCurrent, setCurrent } from "./current.js";
 import { announce, el, notice, plural } from "./dom.js";
 import { Explanations } from "./explanations.js";
 import { Grid, shapeFor } from "./grid.js";
@@ -22,6 +22,7 @@ let unfolded = null; // whether weak matches were last opened or closed by hand
 
 /** Show an answer to the query of `context`. */
 export function showResults(container, answer, context) {
+  const looked = container.contains(document.activeElement) ? document.activeElement.closest("[data-key]")?.dataset.key : null;
   leave();
   const explanations = new Explanations(context, answer.hits[0]);
   const found = { answer, context, hits: [...answer.hits], explanations, all: isAll(answer.hits, answer) };
@@ -30,6 +31,9 @@ export function showResults(container, answer, context) {
   if (found.hits.length === 0) showNothing(container, found);
   else build(container, found);
   setCurrent(found);
+  // The same search may be answered anew, when pictures came or went.
+  const again = looked && found.hits.find((hit) => hitKey(hit) === looked);
+  if (again) focusHit(again);
 }
 
 /** Show that an answer is awaited, without moving what is there. */

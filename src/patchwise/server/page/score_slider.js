@@ -38,11 +38,12 @@ export class ScoreSlider {
   /** Let the slider reach from the lowest to the highest of these hits. */
   range(hits) {
     const scores = hits.map((hit) => hit.score);
+    this.element.hidden = scores.length < 2;
+    if (scores.length === 0) return;
     this.#low = Math.floor(Math.min(...scores, this.least ?? Infinity) / STEP) * STEP;
     this.input.min = this.#low.toFixed(3);
     this.input.max = (Math.ceil(Math.max(...scores, this.least ?? -Infinity) / STEP) * STEP).toFixed(3);
     this.input.value = String(this.least ?? this.#low);
-    this.element.hidden = scores.length < 2;
   }
 
   /** Tell how many hits reach the score. */
