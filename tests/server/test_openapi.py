@@ -66,6 +66,10 @@ def test_the_token_is_part_of_the_document_where_one_is_needed(
 
 
 def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(served: TestClient) -> None:
-    for path, allowed in (("session", "DELETE, GET, POST"), (f"galleries/g/images/{'0' * 32}", "DELETE, GET")):
+    for path, allowed in (
+        ("session", "DELETE, GET, POST"),
+        (f"galleries/g/images/{'0' * 32}", "DELETE, GET"),
+        ("galleries/g/images/paths", "POST"),
+    ):
         answer = served.put(f"/api/v1/{path}")
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

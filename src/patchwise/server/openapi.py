@@ -41,7 +41,9 @@ def describe(app: FastAPI, *, token: bool) -> None:
 
 def allowed_methods(app: FastAPI, path: str) -> list[str]:
     """The methods that may be asked of a path, by all of its routes; none where it is not in the document."""
-    for template, operations in app.openapi()["paths"].items():
+    paths = app.openapi()["paths"]
+    for template in sorted(paths, key=lambda path: path.count("{")):  # the most literal is the one that is meant
+        operations = paths[template]
         if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path):
             return sorted(method.upper() for method in operations if method in _METHODS)
     return []
@@ -61,8 +63,14 @@ def _completed(document: dict[str, Any], token: bool) -> dict[str, Any]:
             if method not in operations:
                 continue
             responses = operations[method]["responses"]
-            more = {"413": 413} if "requestBody" in operations[method] else {}
-            for status in (*map(str, _ALWAYS), *more, *(["422"] if "422" in responses else [])):
+            body = operations[method].get("requestBody")
+            if body is not None:
+                body["required"] = True  # a form whose fields may all be left out must still be a form
+            for status in (
+                *map(str, _ALWAYS),
+                *(["413"] if body is not None else []),
+                *(["422"] if "422" in responses else []),
+            ):
                 responses[status] = problems(int(status))[int(status)]
             operations[method]["responses"] = dict(sorted(responses.items()))
             if token and not path.endswith(_OPEN):

@@ -143,6 +143,23 @@ class Picture(_Shape):
 class Part(_Shape):
     """A part of a query: a picture, all of it or what is inside `box`, or a text."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["picture"], "properties": {"picture": {"type": "string"}, "text": {"type": "null"}}},
+                {
+                    "required": ["text"],
+                    "properties": {
+                        "text": {"type": "string"},
+                        "picture": {"type": "null"},
+                        "box": {"type": "null"},
+                        "small": {"const": False},
+                    },
+                },
+            ]
+        }
+    )
+
     picture: Digest | None = None
     text: str | None = Field(None, min_length=1, max_length=2000, examples=["a red bicycle"])
     box: BoxEdges | None = None
