@@ -10,6 +10,7 @@ import { drawing } from "./svg.js";
 import { scoreText, verdictOf } from "./verdict.js";
 
 const STEPS = [320, 640, 1280, 2048]; // few sizes, so that a browser's cache serves them again
+const HAIR = 0.02;
 const INTENT_MS = 110; // a pointer that only passes over asks for nothing
 
 /** The smallest of the usual sizes that shows a picture sharp when its longer side covers this many CSS pixels. */
@@ -65,8 +66,8 @@ export class Card {
     const shown = hit.size.map((side) => Math.max(Math.round(side * scale), 1));
     this.element.style.width = `${width}px`;
     this.button.style.height = `${height}px`;
-    // A tile is whole pixels wide: the picture gives way by less than one where both nearly agree.
-    const [wide, high] = [width - shown[0] < 3 ? width : shown[0], height - shown[1] < 3 ? height : shown[1]];
+    // Tiles are whole pixels and fill their row: the picture gives way by a hair where both nearly agree.
+    const [wide, high] = [width, height].map((side, axis) => (side - shown[axis] <= HAIR * side ? side : shown[axis]));
     this.shot.style.width = `${wide}px`;
     this.shot.style.height = `${high}px`;
     this.image.width = wide;

@@ -44,7 +44,7 @@ function valueChoice(column, index, onChange) {
   column.values.forEach(add);
   const search = el("input", { type: "search", id: `column-${index}-search`, placeholder: "Find a value", "aria-label": `Find a value of ${column.name}`,
     on: { input: () => find() } });
-  const more = el("button", { type: "button", class: "quiet small", id: `column-${index}-more`, text: `All ${column.values.length}`,
+  const more = el("button", { type: "button", class: "quiet small", id: `column-${index}-more`, text: `Show all ${column.values.length}`,
     on: { click: () => { more.hidden = true; find(); } } });
   const find = () => {
     const words = search.value.trim().toLowerCase();

@@ -98,7 +98,7 @@ function build() {
   }, drawing(name));
   const node = el("dialog", { id: "compare", class: "compare", "aria-labelledby": "compare-title", "data-testid": "compare" },
     el("div", { class: "sheet" },
-      el("header", {},
+      el("div", { class: "head" },
         el("div", { class: "steps" }, step("compare-previous", "previous", "Previous hit", -1),
           el("span", { id: "compare-place", role: "status" }), step("compare-next", "next", "Next hit", 1)),
         el("div", { class: "title" }, el("h2", { id: "compare-title", tabindex: "-1" }),

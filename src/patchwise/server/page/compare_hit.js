@@ -145,7 +145,7 @@ function layerSwitches(stage) {
       on: { change: () => stage.show(layer, input.checked) } });
     list.append(el("label", { class: layer }, input, el("i", { "aria-hidden": "true" }), label));
   };
-  add("best", "Best region");
+  add("best", "Best box");
   if (stage.has("outline")) add("outline", "Verified outline");
   return {
     element: el("div", {}, list, state),

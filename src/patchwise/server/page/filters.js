@@ -33,7 +33,7 @@ export function mountFilters(container, info) {
     info.folders?.length > 0 && el("section", { class: "folders" }, el("h2", { text: "Folders" }), folders.element),
     columns.length > 0 && el("section", { class: "columns" }, el("h2", { text: "Metadata" }), ...columns.map(({ element }) => element)),
     el("section", { class: "expression" }, expression.element),
-    el("footer", {}, count, el("button", { type: "button", class: "quiet small", id: "filters-reset", text: "Clear all", on: { click: clear } })));
+    el("div", { class: "foot" }, count, el("button", { type: "button", class: "quiet small", id: "filters-reset", text: "Clear all", on: { click: clear } })));
   const panel = dropPanel("filters-open", { text: "Filters", children: [drawing("filter"), "Filters"] }, content);
   const chips = el("ul", { class: "chips", id: "filter-chips", "aria-label": "Active filters" });
   container.classList.add("filters");
