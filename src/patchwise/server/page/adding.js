@@ -37,7 +37,7 @@ export function mountAdding({ info }) {
     dialog = el("dialog", { class: "card", id: "add-dialog", "aria-labelledby": "add-title" },
       el("div", { class: "dialog-head" }, el("h2", { id: "add-title", text: `Add pictures to ${name}` }),
         el("button", { type: "button", class: "quiet round", id: "add-close", "aria-label": "Close", on: { click: shut } }, icon("cross"))),
-      el("div", { class: "drop-zone" }, icon("drop"), el("p", {}, el("strong", { text: "Drop pictures or folders here" })),
+      el("div", { class: "drop-zone" }, icon("drop"), el("p", { class: "no-touch" }, el("strong", { text: "Drop pictures or folders here" })),
         el("div", { class: "actions" },
           pickButton({ id: "add-files", class: "main", input: { multiple: true }, take }, icon("picture"), "Choose pictures"),
           pickButton({ id: "add-folder", class: "no-touch", input: { webkitdirectory: true, multiple: true, accept: null }, take }, icon("folder"), "Choose a folder"))),

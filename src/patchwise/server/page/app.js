@@ -36,6 +36,7 @@ let filtersFor = ""; // what the filters were made of
 start();
 
 async function start() {
+  watchHands();
   try {
     await startSession();
     ({ galleries } = await api("galleries"));
@@ -177,6 +178,13 @@ function wireDrops(adding, query) {
     if (adds) return info.can_add ? { text: `Drop to add to ${info.name}`, take: adding.addFiles } : null;
     return { text: "Drop to search with this picture", take: query.take };
   });
+}
+
+// Whether the last thing was done by a pointer or by a key: a ring round the picture only helps with keys.
+function watchHands() {
+  document.body.dataset.by = "pointer";
+  addEventListener("pointerdown", () => { document.body.dataset.by = "pointer"; }, true);
+  addEventListener("keydown", () => { document.body.dataset.by = "key"; }, true);
 }
 
 function failedToStart(error) {

@@ -18,7 +18,6 @@ const DRAWINGS = {
   folder: "M3 6h6l2 2h10v11H3z",
   alert: "M12 4 2.8 19.5h18.4zM12 10v4.5M12 17v.01",
   done: "M5 12.5l4.5 4.5L19 7.5",
-  whole: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
   drop: "M12 4v11M7.5 10.5 12 15l4.5-4.5M5 20h14",
   retry: "M19 8a8 8 0 1 0 1 5M19.5 3.5V8H15",
 };

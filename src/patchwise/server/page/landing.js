@@ -33,7 +33,8 @@ export function makeLanding({ take, words, choose }) {
       el("h2", { text: "Find a thing in your pictures" }),
       el("p", { class: "lead", text: "Give a picture, draw a box around what matters, and see every place where it is." }),
       el("div", { class: "drop-zone" }, icon("drop"),
-        el("p", {}, el("strong", { text: "Drop a picture anywhere" }), el("span", { text: "or paste it" })),
+        el("p", {}, el("strong", { class: "no-touch", text: "Drop a picture anywhere" }), el("span", { class: "no-touch", text: "or paste it" }),
+          el("strong", { class: "touch-only", text: "Start with a picture" })),
         el("div", { class: "actions" },
           pickButton({ id: "pick-picture", class: "main", take }, icon("picture"), "Choose a picture"),
           pickButton({ id: "pick-camera", class: "touch-only", input: { capture: "environment" }, take }, icon("camera"), "Take a photo"))),
@@ -50,7 +51,7 @@ export function makeLanding({ take, words, choose }) {
       el("h2", { text: "This gallery is empty" }),
       el("p", { class: "lead", text: info.can_add ? "Put the pictures into it that you want to search." : "Pictures are put into it from the command line." }),
       info.can_add && el("div", { class: "drop-zone" }, icon("drop"),
-        el("p", {}, el("strong", { text: "Drop pictures or folders here" })),
+        el("p", { class: "no-touch" }, el("strong", { text: "Drop pictures or folders here" })),
         el("div", { class: "actions" }, el("button", { type: "button", class: "main", id: "empty-add", "data-add": "", text: "Add pictures" }))),
       el("p", { class: "command" }, info.can_add ? "Or index a folder where it lies: " : "Index a folder: ", el("code", { text: "patchwise index FOLDER --gallery DIR" })),
     ].filter(Boolean);

@@ -16,6 +16,7 @@ export function makePartsList({ choose, change, remove }) {
     show({ gallery, parts, active, missing }) {
       const single = parts.length === 1 && parts[0].text === undefined && parts[0].weight > 0;
       node.hidden = single || parts.length === 0;
+      node.classList.toggle("only", parts.length === 1 && parts[0].weight === 1);
       // Rows are made anew only where there are others, so that typing and the focus are left alone.
       const shape = parts.map((part) => part.image ?? "text").join("|") + gallery;
       if (shape !== built) {

@@ -50,7 +50,7 @@ export function mountQuery(container, { info, again }) {
       icon("plus"), "Picture"),
     addForm,
     el("button", { type: "button", id: "query-clear", class: "small quiet",
-      on: { click: () => { setState({ parts: [], open: "" }, { push: true }); } } }, "New search"));
+      on: { click: () => { setState({ parts: [], open: "" }, { push: true }); } } }, "Clear"));
   const panel = el("div", { class: "panel" }, stage.node, gone, list.node, adders,
     el("div", { class: "switches" }, small.node, again2.node, collapse.node));
   const landing = makeLanding({ take, words: (text) => setState({ parts: [{ text }] }, { push: true }),

@@ -2,7 +2,7 @@
 
 import { thumbnailUrl } from "./api.js";
 import { BoxEditor, fitBox } from "./boxes.js";
-import { announce, el, icon } from "./dom.js";
+import { announce, el } from "./dom.js";
 import { previewOf } from "./pictures.js";
 
 const KEY_PAUSE = 350; // ms after the last key before a search starts
@@ -23,7 +23,7 @@ export function makeStage({ changed, failed }) {
     el("input", { type: "number", id: `box-${name}`, inputmode: "numeric", min: 0, step: 1, "aria-label": label,
       on: { change: typed } }));
   const whole = el("button", { type: "button", id: "box-clear", class: "small", on: { click: clear } },
-    icon("whole"), "Whole picture");
+    "Whole picture");
   const node = el("div", { class: "stage" },
     el("div", { class: "stage-picture" }, frame, busy),
     el("div", { class: "box-tools" },
