@@ -37,6 +37,7 @@ KEYS = {
     "bytes_per_image",
     "unreadable",
     "compression",
+    "metadata",
 }
 
 
@@ -71,7 +72,7 @@ def test_json(in_process: Cli, shelf: Path) -> None:
     assert (answer["images"], answer["regions"], answer["dead_regions"], answer["unreadable"]) == (5, 25, 0, [])
     assert answer["encoder"]["id"] == "builtin" and len(answer["encoder"]["weights_sha256"]) == 64
     assert answer["vector_bytes"] == 25 * (2 * 256 + 22)
-    assert answer["compression"] is None
+    assert answer["compression"] is None and answer["metadata"] == []
 
 
 def test_a_compressed_gallery(cli: Cli, in_process: Cli, album: Path) -> None:

@@ -77,7 +77,7 @@ def key_column(path: Path, names: Sequence[str]) -> int:
             return lowered.index(key)
     raise UsageError(
         f"{path}: no column says which image a row is of; call one {', '.join(KEYS[:-1])} or {KEYS[-1]} "
-        f"(there are {', '.join(map(repr, names[:20]))})"
+        f"(there are {', '.join(map(repr, names[:20])) or 'none'})"
     )
 
 

@@ -164,7 +164,7 @@ def _parser() -> Lark:
 
 
 def _number(text: str) -> int | float:
-    if len(text) < 19 and text.lstrip("+-").isdecimal():
+    if len(text) <= 20 and text.lstrip("+-").isdecimal() and abs(int(text)) < 2**63:  # what SQLite takes
         return int(text)
     return float(text)
 
@@ -189,7 +189,7 @@ def _complaint(where: str, error: UnexpectedInput) -> str:
 
 def _hint(where: str, at: int, expected: set[str]) -> str:
     left = where[at:]
-    if left.startswith("'"):
+    if left.startswith("'") and "'" not in left[1:]:
         return ". The text that begins there has no closing quote; a quote within it is written twice"
     if "a text in single quotes" not in expected or not left:
         return ""
