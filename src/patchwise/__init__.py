@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from patchwise._version import __version__
 
 if TYPE_CHECKING:
+    from patchwise.client import Client
     from patchwise.errors import PatchwiseError
     from patchwise.gallery import Gallery, GalleryInfo, QueryResult
     from patchwise.hits import Hits
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from patchwise.search import Explanation, Hit, RegionScore
 
 __all__ = [
+    "Client",
     "Explanation",
     "Gallery",
     "GalleryInfo",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Client": "patchwise.client",
     "Explanation": "patchwise.search",
     "Gallery": "patchwise.gallery",
     "GalleryInfo": "patchwise.gallery",
