@@ -226,6 +226,33 @@ def test_uploads_that_make_no_sense_are_refused(served: TestClient, data: dict[s
     assert said in answer.json()["detail"]
 
 
+def test_text_that_is_none_is_refused_and_not_repeated_as_it_came(served: TestClient, image: str) -> None:
+    picture = f'{{"picture": "{image}"}}'
+    for body in (
+        f'{{"parts": [{picture}], "\\ud800": 1}}',
+        f'{{"parts": [{picture}], "where": "\\ud800"}}',
+        '{"parts": [{"picture": "\\udc80"}]}',
+        b'{"parts": "\xff"}',
+        "[" * 100_000,
+    ):
+        answer = served.post(f"{G}/search", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (400, 422), body[:60]
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_upload_may_have_any_name(served: TestClient) -> None:
+    content = png(make_picture(1))
+    for name in (b"\xff\xfe.png", b"x" * 3000, b'a\\"b.png', b"../../etc/passwd"):
+        body = b'--b\r\nContent-Disposition: form-data; name="picture"; filename="%s"\r\n\r\n%s\r\n--b--\r\n'
+        for path in ("search/upload", "pictures"):
+            answer = served.post(
+                f"{G}/{path}",
+                content=body % (name, content),
+                headers={"Content-Type": "multipart/form-data; boundary=b"},
+            )
+            assert answer.status_code in (200, 201), (name[:20], answer.text)
+
+
 def test_an_upload_without_anything_to_search_for_is_refused(served: TestClient) -> None:
     answer = served.post(f"{G}/search/upload", files={"picture": ("", b"")}, data={"k": "5"})
     assert answer.status_code == 422

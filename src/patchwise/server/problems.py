@@ -116,7 +116,10 @@ def install_handlers(app: FastAPI, allowed: Callable[[FastAPI, str], Sequence[st
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         errors = [
-            {"location": [str(place) for place in found["loc"]], "message": str(found["msg"])}
+            {
+                "location": [text_of_path(str(place)) for place in found["loc"]],
+                "message": text_of_path(str(found["msg"])),
+            }
             for found in error.errors()
         ]
         first = "; ".join(f"{'.'.join(found['location'])}: {found['message']}" for found in errors[:3])
