@@ -58,6 +58,7 @@ async function start() {
   mountJobs({ refresh, again: () => searching.run() });
   mountExport(byId("export"));
   mountCompare(searching.context);
+  document.addEventListener("patchwise:removed", refresh);
   wireBar(adding);
   wireDrops(adding, query);
   onState((state, previous) => follow(page, state, previous));
