@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from patchwise.machine import free_memory
 from patchwise.search.base import Candidates
 from patchwise.search.rescoring import row_scores
 from patchwise.search.resident import Block, ResidentVectors
+from patchwise.search.together import Together
 from patchwise.store import Snapshot
 
 __all__ = ["ROUNDING", "ExactSearcher"]
@@ -41,31 +41,34 @@ class ExactSearcher:
         allowed = free_memory() // 2 if resident_bytes is None else resident_bytes
         held = None if before is None else before.resident
         self.resident: ResidentVectors | None = ResidentVectors.within(allowed, snapshot, held)
+        self._together = Together(self._pass)
 
     def top(
         self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None = None
     ) -> list[Candidates]:
         """The k best pictures of each query and every picture that ties with the last of them.
 
-        One pass over the vectors answers all queries; beyond the vectors it takes memory for about k pictures per
-        query, however many pictures there are. `allowed` says which pictures may be found: (pictures,) bool.
+        One pass over the vectors answers all queries, also those that several threads ask for at the same time; beyond
+        the vectors it takes memory for about k pictures per query, however many pictures there are. `allowed` says
+        which pictures may be found: (pictures,) bool.
         """
         if len(queries) == 0:
             return []
         if allowed is not None:
             return self._top_of(queries, k, np.flatnonzero(allowed))
-        if len(self._snapshot) <= k:
-            everything = np.arange(len(self._snapshot), dtype=np.int64)
-            return [Candidates(everything, row) for row in self.scores(queries)]
+        return self._together.top(queries, k)
+
+    def _pass(self, queries: npt.NDArray[np.float32], ks: Sequence[int]) -> list[Candidates]:
+        """The same, where each query has its own k."""
         kept = [Candidates(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
         waiting: list[_Scored] = []
         for scored in self._best(queries):
             waiting.append(scored)
             if sum(len(each.pictures) for each in waiting) * len(queries) >= _WAITING_SCORES:
-                _keep_best(kept, waiting, k)
+                _keep_best(kept, waiting, ks)
                 waiting = []
         if waiting:
-            _keep_best(kept, waiting, k)
+            _keep_best(kept, waiting, ks)
         return kept
 
     def _top_of(self, queries: npt.NDArray[np.float32], k: int, pictures: npt.NDArray[np.int64]) -> list[Candidates]:
@@ -93,26 +96,21 @@ class ExactSearcher:
         """Each picture's best cosine: (Q, pictures) float32, for (Q, dimension) unit queries."""
         scores = np.empty((len(queries), len(self._snapshot)), dtype=np.float32)
         for scored in self._best(queries):
-            scores[:, scored.pictures] = scored.best.T
+            scores[:, scored.pictures] = scored.best
         return scores
 
     def _best(self, queries: npt.NDArray[np.float32]) -> Iterator[_Scored]:
         """Every picture once, in blocks."""
         products = np.empty(0, dtype=np.float32)
         for block in self._blocks(len(queries)):
-            vectors, starts = block.vectors, block.starts
-            if len(queries) == 1:
-                best = np.maximum.reduceat(vectors @ queries[0], starts[:-1])[:, None]
-            else:
-                if products.size < len(vectors) * len(queries):
-                    products = np.empty(len(vectors) * len(queries), dtype=np.float32)
-                product = products[: len(vectors) * len(queries)].reshape(len(vectors), len(queries))
-                np.matmul(vectors, queries.T, out=product)
-                best = np.empty((len(block.pictures), len(queries)), dtype=np.float32)
-                for row, (begin, stop) in zip(best, pairwise(starts.tolist()), strict=True):
-                    np.maximum.reduce(product[begin:stop], axis=0, out=row)  # ten times as fast as reduceat here
+            size = len(queries) * len(block.vectors)
+            if products.size < size:
+                products = np.empty(size, dtype=np.float32)
+            # In this order a query's products lie side by side, so that their maxima are quickly found.
+            product = products[:size].reshape(len(queries), len(block.vectors))
+            best = np.maximum.reduceat(np.matmul(queries, block.vectors.T, out=product), block.starts[:-1], axis=1)
             live = block.pictures >= 0
-            yield _Scored(block.pictures, best) if live.all() else _Scored(block.pictures[live], best[live])
+            yield _Scored(block.pictures, best) if live.all() else _Scored(block.pictures[live], best[:, live])
 
     def _blocks(self, queries: int) -> Iterator[Block]:
         rows = min(max(_PRODUCTS // max(queries, 1), 1024), _BLOCK_ROWS)
@@ -126,22 +124,22 @@ class ExactSearcher:
 
 
 class _Scored(NamedTuple):
-    """Pictures and their best cosines: (N,) numbers in the snapshot, and (N, Q)."""
+    """Pictures and their best cosines: (N,) numbers in the snapshot, and (Q, N)."""
 
     pictures: npt.NDArray[np.int64]
     best: npt.NDArray[np.float32]
 
 
-def _keep_best(kept: list[Candidates], blocks: list[_Scored], k: int) -> None:
+def _keep_best(kept: list[Candidates], blocks: list[_Scored], ks: Sequence[int]) -> None:
     """Merge the scores of more pictures into each query's best."""
-    rows = np.ascontiguousarray(np.concatenate([block.best for block in blocks]).T)
-    of_rows = np.concatenate([block.pictures for block in blocks])
-    for query, scores in enumerate(rows):
+    of_all = np.concatenate([block.best for block in blocks], axis=1)
+    seen = np.concatenate([block.pictures for block in blocks])
+    for query, (scores, k) in enumerate(zip(of_all, ks, strict=True)):
         held_pictures, held_scores = kept[query]
-        entering = of_rows
+        entering = seen
         if len(held_scores) >= k:  # what cannot enter is left out before anything is copied
             enters = scores >= held_scores.min()
-            entering, scores = of_rows[enters], scores[enters]
+            entering, scores = seen[enters], scores[enters]
         pictures = np.concatenate([held_pictures, entering])
         scores = np.concatenate([held_scores, scores])
         if len(scores) > k:
