@@ -110,6 +110,21 @@ def test_texts_are_searched_for_where_the_encoder_reads_them(
     assert "seed 4" in page.text
 
 
+def test_a_gallery_is_counted_only_when_it_has_changed(
+    settings: Settings, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    galleries = Galleries(settings, lambda folder: Gallery.open(folder, encoder=FakeEncoder()))
+    served, counted = galleries.get("g"), []
+    info = served.gallery.info
+    monkeypatch.setattr(served.gallery, "info", lambda: counted.append(1) or info())
+    assert [served.info().images for _ in range(3)] == [6, 6, 6]
+    assert len(counted) == 1
+    (pictures / "bad.png").write_bytes(b"no picture")
+    served.gallery.add(pictures)
+    assert len(served.info().unreadable) == 1
+    galleries.close()
+
+
 def test_what_the_first_search_needs_is_loaded_before_it(gallery: Gallery, settings: Settings) -> None:
     encoder = FakeEncoder()
     galleries = Galleries(settings, lambda folder: Gallery.open(folder, encoder=encoder))

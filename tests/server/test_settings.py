@@ -46,6 +46,10 @@ def test_settings_that_make_no_sense_are_refused(options: dict[str, object], sai
         Settings(**{"galleries": G, **options})  # type: ignore[arg-type]
 
 
+def test_the_token_is_not_shown() -> None:
+    assert "secret" not in repr(Settings(G, token="secret"))
+
+
 def test_uploads_lie_beside_a_gallery_and_never_inside(tmp_path: Path) -> None:
     settings = Settings({"a": tmp_path / ".patchwise", "b": tmp_path / "b"})
     assert settings.uploads_folder("a") == tmp_path / ".patchwise-uploads"

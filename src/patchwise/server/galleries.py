@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from patchwise.errors import PatchwiseError
-from patchwise.gallery import Gallery
+from patchwise.gallery import Gallery, GalleryInfo
 from patchwise.server.encoded import EncodedQueries
 from patchwise.server.problems import Problem
 from patchwise.server.settings import Settings
@@ -30,11 +30,22 @@ class ServedGallery:
     gallery: Gallery
     uploads: Path
     encoded: EncodedQueries = field(default_factory=EncodedQueries)
+    _infos: dict[str, GalleryInfo] = field(default_factory=dict)
 
     @property
     def writable(self) -> bool:
         """Whether images can be added and removed."""
         return os.access(self.gallery.path, os.W_OK)
+
+    def info(self) -> GalleryInfo:
+        """What the gallery holds, counted anew only when that has changed: sizes on disk take a look at every file."""
+        version = self.gallery.version
+        found = self._infos.get(version)
+        if found is None:
+            found = self.gallery.info()
+            self._infos.clear()
+            self._infos[version] = found
+        return found
 
 
 class Galleries:

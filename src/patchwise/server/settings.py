@@ -18,6 +18,7 @@ __all__ = ["GALLERY_NAME", "Settings", "gallery_name", "is_loopback", "named_gal
 GALLERY_NAME = r"^[A-Za-z0-9._-]{1,64}$"
 """What names of galleries look like, as they stand in addresses."""
 
+_THREADS_PER_PROCESSOR = 8  # searches that wait for the vectors are answered by one pass over them
 _TOKEN = re.compile(r"[!-~]+")
 
 
@@ -46,7 +47,7 @@ class Settings:
     """
 
     galleries: Mapping[str, Path]
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 8799
     roots: tuple[Path, ...] = ()
@@ -55,7 +56,7 @@ class Settings:
     max_upload: int = 50 * 2**20
     max_pixels: int = DEFAULT_MAX_PIXELS
     queue: int = 64
-    threads: int = field(default_factory=processors)
+    threads: int = field(default_factory=lambda: _THREADS_PER_PROCESSOR * processors())
     decoded_bytes: int = 256 * 2**20
     queries_bytes: int = 2**30
     device: str = "auto"

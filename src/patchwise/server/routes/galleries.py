@@ -36,7 +36,7 @@ async def get_gallery(served: Served, server: Server) -> schemas.Gallery:
 
 
 def _described(served: ServedGallery, server: State) -> schemas.Gallery:
-    info = served.gallery.info()
+    info = served.info()
     encoder = str(info.encoder["id"])
     return schemas.Gallery(
         name=served.name,
