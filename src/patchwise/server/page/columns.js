@@ -10,7 +10,7 @@ export function columnChoice(column, index, onChange) {
 }
 
 function fieldset(column, index, ...children) {
-  const count = el("small", { text: ` ${column.images.toLocaleString("en")}`, title: "Pictures with a value" });
+  const count = el("span", { class: "tally", text: ` ${column.images.toLocaleString("en")}`, title: "Pictures with a value" });
   return el("fieldset", { class: "column", id: `column-${index}`, "data-column": column.name }, el("legend", { text: column.name }, count), ...children);
 }
 

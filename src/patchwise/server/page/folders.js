@@ -61,7 +61,7 @@ export function folderChoice(folders, onChange) {
     const fold = below && el("button", { type: "button", class: "fold", "aria-expanded": "true", "aria-label": `Folders in ${node.name}` }, drawing("next"));
     const item = el("li", {}, el("div", { class: "folder" }, fold || el("span", { class: "fold" }),
       el("label", { title: node.path }, input, el("span", { class: "folder-name", text: node.name }),
-        el("small", { text: node.images.toLocaleString("en") }))), below);
+        el("span", { class: "tally", text: node.images.toLocaleString("en") }))), below);
     const set = (open) => {
       if (!below) return;
       below.hidden = !open;

@@ -2,16 +2,23 @@
 
 import { el } from "./dom.js";
 
+const TAP_MS = 400;
+
 /** `{element, button, panel, close}`; `id` names the button, the panel is `id-panel`. */
 export function dropPanel(id, label, content, { side = "left", onOpen = () => {} } = {}) {
-  const panel = el("div", { class: `drop-panel ${side}`, id: `${id}-panel`, hidden: true, role: "group", "aria-label": label.text }, content);
+  const panel = el("div", { class: `drop-panel at-${side}`, id: `${id}-panel`, hidden: true, role: "group", "aria-label": label.text }, content);
   const button = el("button", { type: "button", id, "aria-expanded": "false", "aria-controls": panel.id, class: "opens" },
     ...label.children);
   const element = el("div", { class: "drop-home" }, button, panel);
-  const outside = (event) => !element.contains(event.target) && !event.target.closest?.("dialog") && set(false);
+  const outside = (event) => {
+    if (element.contains(event.target) || event.target.closest?.("dialog")) return;
+    if (getComputedStyle(panel).position === "fixed") swallowClick();
+    set(false);
+  };
   const set = (open) => {
     panel.hidden = !open;
     button.setAttribute("aria-expanded", String(open));
+    if (open) alignPanel(button, panel, side);
     document[open ? "addEventListener" : "removeEventListener"]("pointerdown", outside, true);
     if (open) onOpen();
   };
@@ -26,4 +33,23 @@ export function dropPanel(id, label, content, { side = "left", onOpen = () => {}
     if (event.relatedTarget && !element.contains(event.relatedTarget)) set(false);
   });
   return { element, button, panel, close: () => set(false), open: () => set(true) };
+}
+
+// A tap beside a sheet that covers the page only closes it.
+function swallowClick() {
+  const swallow = (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  document.addEventListener("click", swallow, { capture: true, once: true });
+  setTimeout(() => document.removeEventListener("click", swallow, true), TAP_MS);
+}
+
+// On the wanted side of its button, unless it would leave the window there.
+function alignPanel(button, panel, side) {
+  const { left, right } = button.getBoundingClientRect();
+  const fits = { left: left + panel.offsetWidth <= document.documentElement.clientWidth, right: right >= panel.offsetWidth };
+  const other = side === "left" ? "right" : "left";
+  panel.classList.toggle("at-left", (fits[side] || !fits[other] ? side : other) === "left");
+  panel.classList.toggle("at-right", !panel.classList.contains("at-left"));
 }

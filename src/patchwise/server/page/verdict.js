@@ -9,23 +9,23 @@ export function byChance(expected) {
 }
 
 /**
- * A hit's verdict: `kind` for colours and tests, `word` for a label, `detail` for what follows it.
+ * A hit's verdict: `kind` for colours and tests, `word` for a label, `detail` for what follows it, `brief` where there
+ * is little room.
  *
- * @returns {{kind: "match"|"chance"|"unknown", word: string, detail: string}}
+ * @returns {{kind: "match"|"chance"|"unknown", word: string, detail: string, brief: string}}
  */
 export function verdictOf(hit) {
-  if (hit.matches === true) {
-    const verified = hit.geometry?.verdict === "verified";
-    const detail = verified
-      ? `verified by ${hit.geometry.inliers} points`
-      : `${byChance(hit.expected_false_matches)} as good expected by chance`;
-    return { kind: "match", word: "match", detail };
+  const expected = byChance(hit.expected_false_matches);
+  const detail = `${expected} as good expected by chance`;
+  const brief = `${expected} as good by chance`;
+  if (hit.matches === true && hit.geometry?.verdict === "verified") {
+    const points = `verified by ${hit.geometry.inliers} points`;
+    return { kind: "match", word: "match", detail: points, brief: points };
   }
-  if (hit.matches === false) {
-    const detail = `${byChance(hit.expected_false_matches)} as good expected by chance`;
-    return { kind: "chance", word: "may be chance", detail };
-  }
-  return { kind: "unknown", word: "unknown", detail: "too few images here to tell a match from chance" };
+  if (hit.matches === true) return { kind: "match", word: "match", detail, brief };
+  if (hit.matches === false) return { kind: "chance", word: "may be chance", detail, brief };
+  const unknown = "too few images here to tell a match from chance";
+  return { kind: "unknown", word: "unknown", detail: unknown, brief: "too few images to tell" };
 }
 
 /** A score as it is shown everywhere. */
