@@ -46,7 +46,7 @@ class GalleryContents:
     _store: Store
 
     def __len__(self) -> int:
-        return self._store.catalogue.counts()["images"]
+        return self._store.catalogue.files()
 
     @property
     def version(self) -> str:

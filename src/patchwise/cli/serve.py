@@ -51,6 +51,9 @@ def serve(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Serve galleries: a page to search with, and an HTTP API, until Ctrl-C or SIGTERM."""
+    # Its threads wait for each other without sleeping, which under many requests takes most of the processors. This is
+    # read when numpy is imported, so not later.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from patchwise.images import DEFAULT_MAX_PIXELS
     from patchwise.server.running import run
     from patchwise.server.settings import Settings, named_galleries

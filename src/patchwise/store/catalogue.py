@@ -119,14 +119,17 @@ class Catalogue(Selecting):
             return {}
         return dict(self._all("SELECT id, codec FROM shard WHERE codec IS NOT NULL ORDER BY id"))
 
+    def files(self) -> int:
+        """How many files hold a picture."""
+        return int(self._all("SELECT COUNT(*) FROM file")[0][0])
+
     def counts(self) -> dict[str, int]:
         """Totals: files, failures, contents and regions, live and dead."""
         live = self._all(f"SELECT COUNT(*), COALESCE(SUM(rows), 0) FROM content WHERE {_LIVE}")[0]
         stored = self._all("SELECT COALESCE(SUM(rows), 0) FROM shard")[0][0]
-        files = self._all("SELECT COUNT(*) FROM file")[0][0]
         failed = self._all("SELECT COUNT(*) FROM failure")[0][0]
         return {
-            "images": files,
+            "images": self.files(),
             "unreadable": failed,
             "distinct_images": live[0],
             "regions": live[1],
