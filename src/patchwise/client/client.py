@@ -173,8 +173,8 @@ class Client(ClientContents):
         """Have files and folders of the server indexed where they are, below those it was started with as `--root`.
 
         Raises:
-            UsageError: there is no such path, or not a whole one.
-            ServerError: it may not be added.
+            UsageError: there is no such path, not a whole one, or one that may not be added.
+            ServerError: the server takes no images, or stopped adding them.
         """
         if not paths:
             raise UsageError("nothing to add: name at least one file or folder of the server")

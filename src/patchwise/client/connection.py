@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from patchwise._version import __version__
-from patchwise.client.problems import error_of
+from patchwise.client.problems import TooMuch, error_of
 from patchwise.errors import MissingExtra, PatchwiseError, ServerError, UsageError
 
 if TYPE_CHECKING:
@@ -136,6 +136,11 @@ class Connection:
                     f"{self.url}: no answer within {self._timeout:g} seconds; a longer timeout may help"
                 ) from error
             except httpx2.RequestError as error:
+                if files and not isinstance(error, httpx2.ConnectError):
+                    size = sum(len(content) for _, (_, content, _) in files)
+                    raise TooMuch(
+                        f"{self.url}: it closed the connection while {size:,} bytes were sent; it may not take so many"
+                    ) from error
                 raise ServerError(
                     f"{self.url}: cannot be reached ({_said(error)}); is `patchwise serve` running there?"
                 ) from error
