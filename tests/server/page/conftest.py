@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import io
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -26,7 +28,7 @@ class _Files(http.server.SimpleHTTPRequestHandler):
     extensions_map: ClassVar = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}
 
     def do_GET(self) -> None:
-        if self.path == "/":
+        if self.path.partition("?")[0] == "/":
             self.send_response(200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.end_headers()
@@ -94,3 +96,18 @@ def evaluate(browser: Browser, page_files: str) -> Iterator[Call]:
     page.goto(page_files)
     yield page.evaluate
     page.close()
+
+
+@pytest.fixture
+def page(browser: Browser, page_files: str) -> Iterator[Page]:
+    """An empty page whose thumbnails are white; scripts it cannot run are errors."""
+    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    white = io.BytesIO()
+    Image.new("RGB", (320, 240), "white").save(white, "PNG")
+    page.route("**/thumbnail*", lambda route: route.fulfill(body=white.getvalue(), content_type="image/png"))
+    failed: list[object] = []
+    page.on("pageerror", lambda error: failed.append(str(error)))
+    page.goto(page_files)
+    yield page
+    page.close()
+    assert failed == []
