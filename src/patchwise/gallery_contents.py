@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,13 @@ class ImageList:
 
     total: int
     images: tuple[StoredImage, ...]
+
+
+@dataclass
+class _Answer:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    version: object = None
+    found: Any = None
 
 
 class GalleryContents:
@@ -80,9 +88,9 @@ class GalleryContents:
             condition = fitting(where, catalogue.metadata_columns()) if where else None
             selection = Selection(tuple(map(os.path.abspath, under)) or None, condition)
             found = catalogue.images_selected(selection, offset, limit)
-            if found and (limit is None or len(found) < limit):  # the last page
-                return ImageList(offset + len(found), tuple(found))
-            total = self._remember(selection, lambda: catalogue.count_selected(selection))
+        if found and (limit is None or len(found) < limit):  # the last page
+            return ImageList(offset + len(found), tuple(found))
+        total = self._remember(selection, lambda: catalogue.count_selected(selection))
         return ImageList(total, tuple(found))
 
     def image(self, digest: str) -> tuple[StoredImage, ...]:
@@ -153,19 +161,17 @@ class GalleryContents:
         return compression_info(self._store)
 
     def _remember(self, question: object, compute: Callable[[], Found]) -> Found:
-        """An answer that holds as long as the catalogue is the same."""
-        version = self._store.catalogue.data_version()
-        remembered: dict[object, tuple[object, Any]] = self._answers
-        known = remembered.get(question)
-        if known is not None and known[0] == version:
-            found: Found = known[1]
+        """An answer that holds as long as the catalogue is the same; those who ask at the same time wait for it."""
+        if len(self._answers) >= _ANSWERS_REMEMBERED:
+            self._answers.clear()
+        answer = self._answers.setdefault(question, _Answer())
+        with answer.lock:
+            version = self._store.catalogue.data_version()
+            if answer.version != version:
+                answer.found, answer.version = compute(), version
+            found: Found = answer.found
             return found
-        found = compute()
-        if len(remembered) >= _ANSWERS_REMEMBERED:
-            remembered.clear()
-        remembered[question] = version, found
-        return found
 
     @cached_property
-    def _answers(self) -> dict[object, tuple[object, Any]]:
+    def _answers(self) -> dict[object, _Answer]:
         return {}

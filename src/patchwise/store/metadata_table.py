@@ -26,6 +26,8 @@ MetadataValue = str | int | float
 MOST_COLUMNS = 1_000  # SQLite takes 2,000
 _SINCE = 3  # schema version
 _MOST_VALUES = 50
+_MOST_DIFFERENT = 50_000
+_ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class MetadataColumn:
     """What images are said to be in one column.
 
     `kind` is "text", "number", or "mixed"; `images` counts those with a value; `values` are the 50 most frequent, most
-    frequent first; `minimum` and `maximum` are of its numbers, None where it has none.
+    frequent first (of those that come first by path, where there are more than 50,000 different ones); `minimum` and
+    `maximum` are of its numbers, None where it has none.
     """
 
     name: str
@@ -42,6 +45,36 @@ class MetadataColumn:
     values: tuple[MetadataValue, ...]
     minimum: int | float | None
     maximum: int | float | None
+
+
+class _Counted:
+    """Counts the values of a column."""
+
+    def __init__(self) -> None:
+        self.images = self.numbers = 0
+        self._counts: Counter[MetadataValue] = Counter()
+        self._extremes: list[int | float] = []
+
+    def see(self, values: Iterable[MetadataValue | None]) -> None:
+        known = [value for value in values if value is not None]
+        numbers = [value for value in known if not isinstance(value, str)]
+        self.images += len(known)
+        self.numbers += len(numbers)
+        if numbers:
+            numbers += self._extremes
+            self._extremes = [min(numbers), max(numbers)]
+        if len(self._counts) < _MOST_DIFFERENT:
+            self._counts.update(known)
+        else:
+            self._counts.update(filter(self._counts.__contains__, known))
+
+    def summary(self, name: str) -> MetadataColumn:
+        kind: Literal["text", "number", "mixed"] = "mixed"
+        if self.numbers in (0, self.images):
+            kind = "number" if self.numbers else "text"
+        ordered = sorted(self._counts.items(), key=lambda pair: (-pair[1], isinstance(pair[0], str), pair[0]))
+        least, most = self._extremes or (None, None)
+        return MetadataColumn(name, kind, self.images, tuple(value for value, _ in ordered[:_MOST_VALUES]), least, most)
 
 
 class MetadataTable(Database):
@@ -68,18 +101,20 @@ class MetadataTable(Database):
 
     def summaries(self) -> list[MetadataColumn]:
         """What the columns hold that have a value for any image, in their order."""
-        found = [self._summary(name, number) for name, number in self.metadata_columns().items()]
-        return [column for column in found if column.images]
-
-    def _summary(self, name: str, number: int) -> MetadataColumn:
-        described = f"metadata CROSS JOIN file USING (path) WHERE c{number} IS NOT NULL"
-        images, numbers = self._all(f"SELECT COUNT(*), TOTAL(typeof(c{number}) <> 'text') FROM {described}")[0]
-        sql = f"SELECT MIN(c{number}), MAX(c{number}) FROM {described} AND typeof(c{number}) <> 'text'"
-        least, most = self._all(sql)[0]
-        sql = f"SELECT c{number} FROM {described} GROUP BY 1 ORDER BY COUNT(*) DESC, 1 LIMIT {_MOST_VALUES}"
-        values = tuple(value for (value,) in self._all(sql))
-        kind: Literal["text", "number", "mixed"] = "text" if not numbers else "number" if numbers == images else "mixed"
-        return MetadataColumn(name, kind, images, values, least, most)
+        columns = self.metadata_columns()
+        counted = {name: _Counted() for name in columns}
+        last: bytes | None = b""
+        while columns and last is not None:
+            # A few at a time: nobody else waits for the catalogue longer than that.
+            sql = (
+                f"SELECT {_listed(columns.values(), 'path')} FROM metadata CROSS JOIN file USING (path) "
+                "WHERE path > ? ORDER BY path LIMIT ?"
+            )
+            rows = self._all(sql, (last, _ROWS_AT_ONCE))
+            for column, values in zip(counted.values(), list(zip(*rows, strict=True))[1:], strict=False):
+                column.see(values)
+            last = rows[-1][0] if len(rows) == _ROWS_AT_ONCE else None
+        return [column.summary(name) for name, column in counted.items() if column.images]
 
     def folders(self) -> list[tuple[str, int]]:
         """(folder, number of images directly in it), most images first."""
