@@ -63,6 +63,15 @@ def test_a_picture_is_decoded_once_for_all_boxes_on_it(served: TestClient, monke
     assert len(decoded) == 1
 
 
+def test_a_picture_of_a_link_is_described_without_sending_it_again(served: TestClient, image: str) -> None:
+    kept = served.post(f"{G}/pictures", files={"picture": ("mug.png", png(make_picture(50, (64, 48))))}).json()
+    assert served.get(f"{G}/pictures/{kept['image']}").json() == kept
+    assert kept["size"] == [64, 48] and not kept["in_gallery"]
+    assert served.get(f"{G}/pictures/{image}").json()["in_gallery"]
+    gone = served.get(f"{G}/pictures/{'0' * 32}")
+    assert (gone.status_code, gone.headers["content-type"]) == (404, "application/problem+json")
+
+
 def test_kept_pictures_can_be_searched_with_after_a_restart(
     serving: Callable[..., TestClient], settings: Settings, pictures: Path
 ) -> None:

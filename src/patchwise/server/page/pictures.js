@@ -32,22 +32,10 @@ export function knownFacts(gallery, image) {
 export async function pictureFacts(gallery, image) {
   const known = knownFacts(gallery, image);
   if (known) return known;
-  try {
-    const answer = await api(galleryPath(gallery, "images", image));
-    learn(gallery, image, { size: answer.size, name: fileName(answer.path) });
-  } catch (error) {
-    if (error.status !== 404) throw error;
-    await measure(gallery, image); // no image of the gallery, but perhaps a query picture
-  }
+  const picture = await api(galleryPath(gallery, "pictures", image));
+  const file = picture.in_gallery ? await api(galleryPath(gallery, "images", image)) : null;
+  learn(gallery, image, { size: picture.size, name: file ? fileName(file.path) : "" });
   return knownFacts(gallery, image);
-}
-
-async function measure(gallery, image) {
-  const file = await fileOf(gallery, image);
-  const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
-  learn(gallery, image, { size: [bitmap.width, bitmap.height], name: "" });
-  bitmap.close();
-  keepPreview(image, file);
 }
 
 async function fileOf(gallery, image) {

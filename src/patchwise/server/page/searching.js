@@ -44,7 +44,6 @@ export function makeSearching({ container, info, searchWith }) {
       context = { gallery: state.gallery, info: info(), parts: state.parts, answer, searchWith };
       showResults(container, answer, context);
       container.dataset.state = "ready";
-      container.dataset.turn = mine;
       performance.mark("patchwise:shown");
     } catch (error) {
       if (isAborted(error) || mine !== turn) return;
@@ -53,7 +52,10 @@ export function makeSearching({ container, info, searchWith }) {
       fail(error, state);
     } finally {
       clearTimeout(busy);
-      if (mine === turn) container.removeAttribute("aria-busy");
+      if (mine === turn) {
+        container.removeAttribute("aria-busy");
+        container.dataset.turn = mine; // how many searches there were, for whoever waits for one
+      }
     }
   }
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, File, UploadFile
 
 from patchwise.images import read_picture
 from patchwise.server import schemas
-from patchwise.server.contents import format_of
-from patchwise.server.dependencies import Served, Server, State, multipart_only
+from patchwise.server.contents import bytes_of, format_of, pixels_of
+from patchwise.server.dependencies import ImageId, Served, Server, State, multipart_only
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.pictures import Pixels, digest_of
 from patchwise.server.problems import problems
@@ -32,6 +32,27 @@ async def keep_picture(
     """Keep a picture to search with; links to searches with it last until newer pictures take its place."""
     content = await picture.read()
     return await server.pool.run(keep, server, served, picture.filename or "picture", content)
+
+
+@router.get(
+    "/galleries/{gallery}/pictures/{image}",
+    operation_id="get_picture",
+    summary="Describe a query picture",
+    responses=problems(404, 410, 422, 503),
+)
+async def get_picture(served: Served, server: Server, image: ImageId) -> schemas.Picture:
+    """A picture that can be searched with: one that was uploaded and is still kept, or an image of the gallery."""
+
+    def described() -> schemas.Picture:
+        height, width = pixels_of(server, served, image).shape[:2]
+        return schemas.Picture(
+            image=image,
+            size=(width, height),
+            format=format_of(bytes_of(server, served, image)),
+            in_gallery=bool(served.gallery.image(image)),
+        )
+
+    return await server.pool.run(described)
 
 
 def keep(server: State, served: ServedGallery, name: str, content: bytes) -> schemas.Picture:
