@@ -170,13 +170,13 @@ def test_one_of_several_files_can_be_forgotten(
 def test_only_uploads_are_deleted_from_disk(
     serving: Callable[..., TestClient], settings: Settings, gallery: Gallery, pictures: Path
 ) -> None:
+    client = serving(settings)  # before there are uploads, which it would bring up to date by itself
     uploads = settings.uploads_folder("g")
     uploads.mkdir()
     make_picture(20, (32, 24)).save(uploads / "mine.png")
     (uploads / "linked.png").symlink_to(pictures / "00.png")
     (uploads / "away").symlink_to(pictures, target_is_directory=True)
     gallery.add(uploads / "mine.png", uploads / "linked.png", uploads / "away" / "01.png", follow_links=True)
-    client = serving(settings)
     for file in (uploads / "mine.png", pictures / "00.png", pictures / "01.png"):
         assert client.delete(f"{IMAGES}/{digest_of(file.read_bytes())}").status_code == 204
     assert not (uploads / "mine.png").exists()

@@ -114,7 +114,7 @@ def test_what_runs_is_finished_before_it_ends(start: Callable[..., Serving], tmp
     folder = tmp_path / "pictures"
     folder.mkdir()
     for seed in range(12):
-        make_picture(seed, (1500, 1200)).save(folder / f"{seed}.jpg")
+        make_picture(seed, (900, 700)).save(folder / f"{seed}.jpg")
     with Gallery.create(tmp_path / "g", regions="whole") as made:
         made.add(folder)
     serving = start("--port", 0, "--gallery", "photos=g")
@@ -140,14 +140,14 @@ def test_what_runs_is_finished_before_it_ends(start: Callable[..., Serving], tmp
 
 
 def test_those_who_go_before_they_are_answered_leave_no_trace(start: Callable[..., Serving], tmp_path: Path) -> None:
-    make_picture(1, (4000, 3000)).save(tmp_path / "a.jpg")
+    make_picture(1, (2000, 1500)).save(tmp_path / "a.jpg")
     with Gallery.create(tmp_path / "g", regions="whole") as made:
         made.add(tmp_path / "a.jpg")
     serving = start("--port", 0, "--gallery", "g")
     (image,) = json.loads(serving.get("galleries/g/images")[1])["images"]
     body = json.dumps({"parts": [{"picture": image["image"]}]})
     host, _, port = serving.address.removeprefix("http://").rstrip("/").partition(":")
-    for _ in range(30):
+    for _ in range(12):
         with socket.create_connection((host, int(port))) as hasty:
             hasty.sendall(
                 f"POST /api/v1/galleries/g/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
