@@ -43,7 +43,7 @@ class _Files(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def page_files() -> Iterator[str]:
     """Address of a server of the page's files and nothing else."""
     handler = functools.partial(_Files, directory=str(files("patchwise.server").joinpath("page")))
@@ -55,8 +55,8 @@ def page_files() -> Iterator[str]:
         thread.join()
 
 
-# Playwright keeps an event loop in this thread while it lives: it ends with each module, for tests that need their own.
-@pytest.fixture(scope="module")
+# Playwright keeps an event loop in this thread while it lives: it ends with this package, for tests that need their own.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium without a window; tests that need it are skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
