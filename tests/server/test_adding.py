@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -214,15 +215,35 @@ def test_nothing_outside_the_roots_can_be_told_from_nothing_at_all(
     assert served.get(f"{API}/galleries/g/jobs").json() == {"jobs": []}
 
 
-@pytest.mark.parametrize("path", ["relative.png", "", "~/a.png", "/a\0.png", "file:///etc", "http://127.0.0.1/a.png"])
+@pytest.mark.parametrize(
+    "path", ["relative.png", "", "~/a.png", "/a\0.png", "file:///etc", "http://127.0.0.1/a.png", "/a\ud800.png"]
+)
 def test_only_whole_paths_are_taken(served: TestClient, path: str) -> None:
-    answer = by_path(served, path)
+    body = json.dumps({"paths": [path]})  # half a surrogate pair can be sent, though it names no file
+    answer = served.post(f"{API}/galleries/g/images/paths", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422 and answer.json()["type"] == "urn:patchwise:path"
 
 
-def test_a_path_below_a_root_that_is_not_there_is_said(served: TestClient, roots: Path) -> None:
-    answer = by_path(served, roots / "nothing.png")
+@pytest.mark.parametrize("name", ["nothing.png", "x" * 300, "x/" * 10_000, "file.tar/a.png", "a\nb"])
+def test_a_path_below_a_root_that_is_not_there_is_said(served: TestClient, roots: Path, name: str) -> None:
+    answer = by_path(served, roots / name)
     assert answer.status_code == 422 and "no such file or folder" in answer.json()["detail"]
+
+
+def test_what_is_neither_a_file_nor_a_folder_fails_its_job(served: TestClient, roots: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no such files here")
+    os.mkfifo(roots / "pipe.png")
+    job = ended(served, by_path(served, roots / "pipe.png"))
+    assert job["state"] == "failed" and "neither a file nor a folder" in job["error"]
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "\u202e.png", "x" * 2000, "é.png", "a;b=c.png", ".png"])
+def test_pictures_may_be_called_anything(served: TestClient, uploads: Path, picture: Picture, name: str) -> None:
+    content = png(picture(20))
+    assert ended(served, upload(served, (name, content), ("broken", b"")))["added"] == 1
+    (kept,) = [entry for entry in os.listdir(uploads) if not entry.startswith(".")]
+    assert kept.endswith(f"-{digest_of(content)[:12]}.png")
 
 
 def test_without_roots_nothing_is_added_by_path(
