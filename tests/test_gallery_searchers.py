@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +24,7 @@ from conftest import FakeEncoder, make_picture
 from patchwise import Gallery
 from patchwise.errors import UsageError
 from patchwise.search import CompressedSearcher, ExactSearcher, code_index, resident
-from patchwise.store import Store
+from patchwise.store import Snapshot, Store
 
 
 def reopened(gallery: Gallery) -> Gallery:
@@ -196,6 +198,37 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resident, "_SEGMENT_BYTES", 4 * FakeEncoder.dimension * 12)
     monkeypatch.setattr(code_index, "_SEGMENT_ROWS", 12)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def test_earlier_states_are_let_go_of(gallery: Gallery, pictures: Path) -> None:
+    """At once, and not when Python looks for circles some day: they hold files and memory."""
+    gc.disable()
+    try:
+        snapshot, searcher = gallery.current(1.0)
+        earlier = [weakref.ref(snapshot), weakref.ref(searcher)]
+        del snapshot, searcher
+        for name in ("01.png", "02.png"):
+            gallery.remove(pictures / name)
+            assert len(gallery.search(make_picture(0), k=9, collapse=True)) == len(gallery)
+        assert [each() for each in earlier] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_vectors_are_kept_in_memory_over_states_in_which_nobody_searched(
+    gallery: Gallery, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery.search(make_picture(0))
+    read: list[int] = []
+    runs = Snapshot.runs
+    monkeypatch.setattr(Snapshot, "runs", lambda *how: (read.append(run[1] - run[0]) or run for run in runs(*how)))
+    for name in ("01.png", "02.png"):
+        gallery.remove(pictures / name)
+        gallery.snapshot()
+    make_picture(7, (32, 24)).save(pictures / "07.png")
+    gallery.add(pictures / "07.png")
+    assert len(gallery.search(make_picture(0))) == 5
+    assert read == [1]
 
 
 @pytest.mark.parametrize("codec", ["none", "fastscan:8"])

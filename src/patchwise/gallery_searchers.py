@@ -37,11 +37,15 @@ class Searchers:
         self._looked_for_codes = False
         self._background: Background | None = None
         self._unrelated: float | None = None
-        # Only what was used lately is held on to: an exact searcher may take much memory.
-        self._earlier_exact = None if before is None else before._exact
-        self._earlier_compressed = None if before is None else before._compressed
-        if before is not None and _same_pictures(before.snapshot, self.snapshot):
-            self._background, self._unrelated = before._background, before._unrelated
+        self._earlier_exact: ExactSearcher | None = None
+        self._earlier_compressed: CompressedSearcher | None = None
+        if before is not None:
+            # Beside codes, an exact searcher that was not asked lately is let go of: it may take much memory.
+            unused = None if before._compressed is not None else before._earlier_exact
+            self._earlier_exact = before._exact or unused
+            self._earlier_compressed = before._compressed or before._earlier_compressed
+            if _same_pictures(before.snapshot, self.snapshot):
+                self._background, self._unrelated = before._background, before._unrelated
 
     def up_to_date(self) -> bool:
         """Whether the gallery and its codes are still those that these look at."""

@@ -46,11 +46,13 @@ def all_wait(shared: Together, count: int) -> None:
 
 def test_those_that_come_during_a_pass_share_the_next() -> None:
     gate = Gate()
-    shared = Together(gate)
+    shared = Together()
     with ThreadPoolExecutor(6) as threads:
-        first = threads.submit(shared.top, query(9), 3)
+        first = threads.submit(shared.top, gate, query(9), 3)
         assert gate.begun.wait(20)
-        others = {number: threads.submit(shared.top, query(number, number + 0.5), number) for number in range(1, 6)}
+        others = {
+            number: threads.submit(shared.top, gate, query(number, number + 0.5), number) for number in range(1, 6)
+        }
         all_wait(shared, 5)
         gate.go.set()
         assert [found.scores.tolist() for found in first.result()] == [[9.0] * 3]
@@ -64,12 +66,12 @@ def test_those_that_come_during_a_pass_share_the_next() -> None:
 def test_no_pass_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(together, "_QUERIES_AT_ONCE", 4)
     gate = Gate()
-    shared = Together(gate)
+    shared = Together()
     with ThreadPoolExecutor(8) as threads:
-        first = threads.submit(shared.top, query(9), 1)
+        first = threads.submit(shared.top, gate, query(9), 1)
         assert gate.begun.wait(20)
-        others = [threads.submit(shared.top, query(number), 1) for number in range(6)]
-        others.append(threads.submit(shared.top, query(*range(10, 17)), 1))  # larger than that by itself
+        others = [threads.submit(shared.top, gate, query(number), 1) for number in range(6)]
+        others.append(threads.submit(shared.top, gate, query(*range(10, 17)), 1))  # larger than that by itself
         all_wait(shared, 7)
         gate.go.set()
         assert [other.result()[0].scores[0] for other in others] == [0, 1, 2, 3, 4, 5, 10]
@@ -81,12 +83,12 @@ def test_no_pass_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_query_that_fails_fails_for_nobody_else() -> None:
     gate = Gate()
-    shared = Together(gate)
+    shared = Together()
     with ThreadPoolExecutor(5) as threads:
-        first = threads.submit(shared.top, query(9), 1)
+        first = threads.submit(shared.top, gate, query(9), 1)
         assert gate.begun.wait(20)
-        good = [threads.submit(shared.top, query(number), 1) for number in range(1, 4)]
-        bad = threads.submit(shared.top, query(-1), 1)
+        good = [threads.submit(shared.top, gate, query(number), 1) for number in range(1, 4)]
+        bad = threads.submit(shared.top, gate, query(-1), 1)
         all_wait(shared, 4)
         gate.go.set()
         assert [each.result()[0].scores[0] for each in (first, *good)] == [9, 1, 2, 3]

@@ -41,7 +41,7 @@ class ExactSearcher:
         allowed = free_memory() // 2 if resident_bytes is None else resident_bytes
         held = None if before is None else before.resident
         self.resident: ResidentVectors | None = ResidentVectors.within(allowed, snapshot, held)
-        self._together = Together(self._pass)
+        self._together = Together()
 
     def top(
         self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None = None
@@ -56,7 +56,7 @@ class ExactSearcher:
             return []
         if allowed is not None:
             return self._top_of(queries, k, np.flatnonzero(allowed))
-        return self._together.top(queries, k)
+        return self._together.top(self._pass, queries, k)
 
     def _pass(self, queries: npt.NDArray[np.float32], ks: Sequence[int]) -> list[Candidates]:
         """The same, where each query has its own k."""

@@ -31,24 +31,27 @@ class Together:
 
     A pass that answers several queries takes little longer than one for a single query: reading the vectors is what
     takes the time.
-
-    Args:
-        search: finds pictures for (Q, dimension) queries, at least as many of the best for each as it is told.
     """
 
-    def __init__(self, search: Pass) -> None:
-        self._search = search
+    def __init__(self) -> None:
         self._turn, self._lock = threading.Lock(), threading.Lock()
         self._waiting: list[_Asked] = []
 
-    def top(self, queries: npt.NDArray[np.float32], k: int) -> list[Candidates]:
-        """At least the k best pictures of each query."""
+    def top(self, search: Pass, queries: npt.NDArray[np.float32], k: int) -> list[Candidates]:
+        """At least the k best pictures of each query.
+
+        Args:
+            search: finds pictures for (Q, dimension) queries, at least as many of the best for each as it is told; the
+                same for all who ask. It is not kept, so that the vectors behind it are let go of when nobody asks.
+            queries: (Q, dimension).
+            k: how many.
+        """
         asked = _Asked(queries, k)
         with self._lock:
             self._waiting.append(asked)
         with self._turn:
             if asked.answers is None:  # nobody has searched for this one meanwhile
-                asked.answers = self._answered(self._group(asked))
+                asked.answers = self._answered(search, self._group(asked))
         return asked.answers
 
     def _group(self, first: _Asked) -> list[_Asked]:
@@ -66,17 +69,17 @@ class Together:
             self._waiting = left
         return group
 
-    def _answered(self, group: list[_Asked]) -> list[Candidates]:
+    def _answered(self, search: Pass, group: list[_Asked]) -> list[Candidates]:
         """The answers to the first of a group; those to the others are put where they wait for them."""
         first = group[0]
         try:
             ks = [asked.k for asked in group for _ in asked.queries]
-            found = iter(self._search(np.concatenate([asked.queries for asked in group]), ks))
+            found = iter(search(np.concatenate([asked.queries for asked in group]), ks))
         except Exception:
             if len(group) == 1:
                 raise
             # It may be the fault of another one. Each of them tries by itself when it has its turn.
-            return self._search(first.queries, [first.k] * len(first.queries))
+            return search(first.queries, [first.k] * len(first.queries))
         answers = [list(islice(found, len(asked.queries))) for asked in group]
         for asked, of_asked in zip(group, answers, strict=True):
             asked.answers = of_asked
