@@ -15,6 +15,7 @@ from patchwise.store import MetadataValue
 __all__ = ["ParquetMetadata"]
 
 _ROWS_AT_ONCE = 10_000
+_TEXTS = ("string", "large_string", "string_view")
 _OF_PANDAS = "__index_level_"
 _LARGEST = 2**63 - 1  # of SQLite
 
@@ -95,7 +96,7 @@ def _reader(path: Path, name: str, kind: Any) -> Callable[[Any], MetadataValue |
 
     if types.is_dictionary(kind):
         kind = kind.value_type
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind):
+    if types.is_null(kind) or str(kind) in _TEXTS:
         return _text
     if types.is_boolean(kind):
         return _truth
