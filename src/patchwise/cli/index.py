@@ -86,7 +86,8 @@ def index(
     if not paths:
         if metadata is None:
             raise UsageError(
-                "nothing to index: name at least one folder or image file, or a file by --metadata; see: patchwise index --help"
+                "nothing to index: name at least one folder or image file, or a file by --metadata; "
+                "see: patchwise index --help"
             )
         with Gallery.open(gallery) as opened:
             _only_describe(opened, metadata, as_json)
