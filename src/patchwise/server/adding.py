@@ -17,7 +17,7 @@ from patchwise.server.galleries import Galleries, ServedGallery
 from patchwise.server.jobs import JobProgress, Jobs, JobStatus
 from patchwise.server.problems import Problem, problem_of
 from patchwise.server.settings import Settings
-from patchwise.server.texts import path_of_text, text_of_path
+from patchwise.server.texts import is_whole_path, path_of_text, text_of_path
 from patchwise.server.unfinished import Unfinished, UnfinishedJob
 from patchwise.server.uploads import Uploads, check_picture
 
@@ -116,7 +116,7 @@ class Adding:
     def _allowed(self, sent: str) -> str:
         """The absolute path that was sent, if its real one is below a root."""
         path = path_of_text(sent)
-        if "\0" in path or not os.path.isabs(path) or not _can_be_a_name(path):
+        if not is_whole_path(path):
             raise Problem(422, f"path {text_of_path(path)!r}: expected the whole path of a file or folder", "path")
         real = os.path.realpath(path)
         if not any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self._roots):
@@ -204,14 +204,6 @@ def _is_indexed(gallery: Gallery, file: Path) -> bool:
         return gallery.is_as_indexed(str(file))
     except ImageError:  # gone
         return False
-
-
-def _can_be_a_name(path: str) -> bool:
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
 
 
 def _refuse_read_only(served: ServedGallery) -> None:

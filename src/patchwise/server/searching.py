@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from patchwise.server.contents import check_known, pixels_of
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.problems import Problem, problem_of
-from patchwise.server.texts import path_of_text, text_of_path
+from patchwise.server.texts import is_whole_path, path_of_text, text_of_path
 
 __all__ = ["Found", "answer_of", "explain", "own_words", "places", "search"]
 
@@ -140,7 +139,7 @@ def places(under: Sequence[str]) -> list[str]:
     """
     found = [path_of_text(each) for each in under]
     for path in found:
-        if not os.path.isabs(path) or "\0" in path:
+        if not is_whole_path(path):
             raise Problem(422, f"under {path!r}: expected the whole path of a folder or file", "usage")
     return found
 

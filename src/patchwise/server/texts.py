@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
-__all__ = ["path_of_text", "text_of_path"]
+__all__ = ["is_whole_path", "path_of_text", "text_of_path"]
 
 _ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _NO_TEXT = re.compile("[\ud800-\udfff]")
@@ -18,3 +19,11 @@ def text_of_path(path: str) -> str:
 def path_of_text(text: str) -> str:
     """The path that was sent as this text."""
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def is_whole_path(path: str) -> bool:
+    """Whether a file may have this path, from the root on."""
+    try:
+        return os.path.isabs(path) and b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
