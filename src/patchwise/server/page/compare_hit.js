@@ -5,7 +5,7 @@ import { copyText } from "./clipboard.js";
 import { bestRegions, levelSwitches } from "./compare_regions.js";
 import { Stage } from "./compare_stage.js";
 import { dropImage } from "./current.js";
-import { confirmed, el, fileName, notice } from "./dom.js";
+import { confirmed, el, fileName } from "./dom.js";
 import { factList, factsOf, metadataOf } from "./facts.js";
 import { getState, searchRequest } from "./state.js";
 import { drawing } from "./svg.js";
@@ -160,24 +160,24 @@ function layerSwitches(stage) {
 function fileTools(hit, context, removed) {
   const copy = el("button", { type: "button", class: "tool", id: "compare-copy", title: "Copy the path", "aria-label": "Copy the path" },
     drawing("copy"));
-  const copied = el("span", { class: "state", role: "status" });
+  const said = el("span", { class: "state", role: "status" });
   copy.addEventListener("click", async () => {
-    copied.textContent = (await copyText(hit.path, copy)) ? "Copied" : "Copying is not allowed here";
+    said.textContent = (await copyText(hit.path, copy)) ? "Copied" : "Copying is not allowed here";
   });
   const paths = [hit, ...(hit.alike ?? [])].map((one) => one.path);
   return [
-    el("div", { class: "file-path" }, el("code", { text: hit.path }), copy), copied,
+    el("div", { class: "file-path" }, el("code", { text: hit.path }), copy), said,
     paths.length > 1 && el("details", {}, el("summary", { text: `${paths.length - 1} alike` }),
       el("ul", { class: "paths" }, ...paths.slice(1).map((path) => el("li", { text: path })))),
     el("div", { class: "file-actions" },
       el("a", { id: "compare-full", href: fullUrl(context.gallery, hit.image), target: "_blank", rel: "noopener" },
         drawing("open"), el("span", { text: "Open the file" })),
       context.info?.can_remove && el("button", { type: "button", class: "quiet", id: "compare-delete",
-        on: { click: () => remove(hit, context, removed) } }, drawing("bin"), el("span", { text: "Remove" }))),
+        on: { click: () => remove(hit, context, removed, said) } }, drawing("bin"), el("span", { text: "Remove" }))),
   ];
 }
 
-async function remove(hit, context, removed) {
+async function remove(hit, context, removed, state) {
   const sure = await confirmed({
     title: `Remove ${fileName(hit.path)}?`,
     text: "The gallery forgets the picture. Its file is deleted only if it was added through this page.",
@@ -187,7 +187,7 @@ async function remove(hit, context, removed) {
   try {
     await api(galleryPath(context.gallery, "images", hit.image), { method: "DELETE" });
   } catch (error) {
-    notice({ text: "It could not be removed", detail: error.message });
+    state.textContent = `It could not be removed: ${error.message}`; // a notice would lie under the dialog
     return;
   }
   removed();
