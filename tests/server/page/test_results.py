@@ -121,3 +121,17 @@ def test_names_are_text_and_never_markup(page: Page) -> None:
     page.locator("[data-testid=hit-info]").click()
     assert page.locator("#hit-facts b, #hit-facts i, .caption img").count() == 0
     assert "<b>" in page.locator("#hit-facts").inner_text()
+
+
+def test_more_hits_come_after_those_that_are_there_until_there_are_none(page: Page) -> None:
+    page.route("**/search", lambda route: route.fulfill(json=answer(*(hit(rank, 0.4, True) for rank in (41, 42)))))
+    page.evaluate(SHOW, answer(*(hit(rank, 1 - rank / 100, True) for rank in range(1, 41))))
+    page.locator("#show-more").focus()
+    with page.expect_request("**/search") as asked:
+        page.keyboard.press("Enter")
+    page.wait_for_selector("[data-rank='42']", state="attached")
+    assert asked.value.post_data_json["offset"] == 40
+    assert [one.get_attribute("data-rank") for one in page.locator("[data-testid=hit]").all()] == [
+        str(rank) for rank in range(1, 43)
+    ]
+    assert page.locator("#show-more").is_hidden()

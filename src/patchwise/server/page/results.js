@@ -171,7 +171,8 @@ function arrange(parts, slider) {
 async function showMore(found) {
   const { more } = shown;
   const before = found.hits.length;
-  more.disabled = true;
+  if (more.getAttribute("aria-disabled") === "true") return;
+  more.setAttribute("aria-disabled", "true"); // disabled for good, it would lose the focus
   more.textContent = "Looking …";
   try {
     const body = { ...searchRequest(getState()), offset: before };
@@ -183,7 +184,7 @@ async function showMore(found) {
   } catch (error) {
     if (!isAborted(error)) notice({ text: "No more could be loaded", detail: error.message });
   } finally {
-    more.disabled = false;
+    more.removeAttribute("aria-disabled");
     if (current() === found) more.textContent = "Show more";
   }
 }
