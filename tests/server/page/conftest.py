@@ -55,7 +55,7 @@ def page_files() -> Iterator[str]:
         thread.join()
 
 
-# Playwright keeps an event loop in this thread while it lives: it ends with this package, for tests that need their own.
+# Playwright keeps an event loop in this thread while it lives: it ends with this package, as other tests need theirs.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium without a window; tests that need it are skipped where there is none."""
