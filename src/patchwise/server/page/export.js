@@ -20,7 +20,7 @@ const MOST = 1000; // hits in one answer of the server
 export function mountExport(container) {
   const state = el("p", { class: "hint", id: "export-state", role: "status" });
   const say = (words) => { state.textContent = words; };
-  const file = (format, label, hint) => item(`export-${format}`, "down", label, hint, (button) => save(format, button, say));
+  const file = (format, label, hint) => item(`export-${format}`, "down", label, hint, () => save(format, say));
   const matches = item("export-matches", "copy", "", "", (button) => copyPaths(button, say, (hit) => hit.matches !== false));
   const all = item("export-paths", "copy", "", "", (button) => copyPaths(button, say, () => true));
   const link = item("export-link", "link", "Copy the link", "to this search, for those who reach this server", async (button) => {
@@ -73,13 +73,12 @@ async function copyPaths(button, say, fits) {
   say((await copyText(paths.join("\n"), button)) ? `${plural(paths.length, "path")} copied.` : "Copying is not allowed here.");
 }
 
-async function save(format, button, say) {
+async function save(format, say) {
   const { gallery } = current().context;
   const { minScore } = getState();
   const k = Math.min(Math.max(current().hits.length, getState().k), MOST);
   const body = { ...searchRequest(getState()), k, ...(minScore === null ? {} : { min_score: minScore }) };
   say("Preparing the file …");
-  button.disabled = true;
   try {
     const response = await api(galleryPath(gallery, "search", "export", format), { method: "POST", body, raw: true, lane: "export" });
     const blob = await response.blob();
@@ -90,8 +89,6 @@ async function save(format, button, say) {
     say(`${name} is saved where your browser keeps downloads.`);
   } catch (error) {
     if (!isAborted(error)) say(`The file could not be made: ${error.message}`);
-  } finally {
-    button.disabled = false;
   }
 }
 
