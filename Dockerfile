@@ -1,5 +1,5 @@
 # The server and its page, with the built-in encoder. Build: docker build -t patchwise .
-# Start: see compose.yaml, or docs/client.md#in-a-container.
+# Start: see compose.yaml, or docs/client.md#container.
 # Debian 12 and Python 3.12 stay; security fixes of both come with a new build.
 ARG PYTHON=python:3.12-slim-bookworm
 

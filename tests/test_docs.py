@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,34 @@ def environment(home: Path) -> dict[str, str]:
     return {**kept, "HOME": str(home), "PATH": f"{home / 'bin'}:{kept['PATH']}"}
 
 
+SERVER = "http://127.0.0.1:8799"
+
+
+@contextmanager
+def served(script: str, home: Path, environment: dict[str, str]) -> Iterator[str]:
+    """The script, with the address of a server that runs while it does, if it asks one."""
+    if SERVER not in script:
+        yield script
+        return
+    if "curl" in script and shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    subprocess.run(["patchwise", "index", "Photos"], cwd=home, env=environment, check=True, capture_output=True)
+    command = ["patchwise", "serve", "--root", "Photos", "--port", "0"]
+    address = None
+    with subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr
+        try:
+            for line in iter(server.stderr.readline, ""):
+                if address := re.search(r"http://127\.0\.0\.1:\d+", line):
+                    break
+            assert address, "it has ended"
+            yield script.replace(SERVER, address[0])
+        finally:
+            server.terminate()
+            server.communicate(timeout=60)
+    assert server.returncode == 0, "it did not end as it should"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", list(snippets("bash")))
 def test_commands_run(script: str, home: Path, environment: dict[str, str]) -> None:
@@ -71,9 +101,10 @@ def test_commands_run(script: str, home: Path, environment: dict[str, str]) -> N
     script = re.sub(r"^pip install '?\..*?(?=  |$)", present, script, flags=re.MULTILINE)
     if "patchwise" in script and "patchwise index" not in script:
         subprocess.run(["patchwise", "index", "Photos"], cwd=home, env=environment, check=True, capture_output=True)
-    done = subprocess.run(
-        ["bash", "-eo", "pipefail", "-c", script], cwd=home, env=environment, capture_output=True, text=True
-    )
+    with served(script, home, environment) as script:
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", script], cwd=home, env=environment, capture_output=True, text=True
+        )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
 
@@ -81,9 +112,10 @@ def test_commands_run(script: str, home: Path, environment: dict[str, str]) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("script", list(snippets("python")))
 def test_python_runs(script: str, home: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], cwd=home, env=environment, capture_output=True, text=True
-    )
+    with served(script, home, environment) as script:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", script], cwd=home, env=environment, capture_output=True, text=True
+        )
     assert done.returncode == 0, done.stderr
 
 

@@ -132,7 +132,12 @@ def test_a_query_of_bytes_arrays_and_addresses() -> None:
 def test_one_hit(photo: Path) -> None:
     second = RegionScore((0.0, 0.0, 50.0, 50.0), 1, (0, 0), 0.5)
     outline = ((100.0, 50.0), (199.0, 52.0), (198.0, 99.0), (101.0, 98.0))
-    hit = replace(make_hit(1, str(photo)), instances=(second,), geometry=Geometry("verified", 31, outline))
+    hit = replace(
+        make_hit(1, str(photo)),
+        instances=(second,),
+        geometry=Geometry("verified", 31, outline),
+        metadata={"<brand>": "Acme & sons", "year": 2019},
+    )
     page = shown(hit)
     assert page.all("rect", class_="best") == [{"class": "best", "x": "100", "y": "50", "width": "100", "height": "50"}]
     assert page.all("rect", class_="best more") == [
@@ -141,6 +146,7 @@ def test_one_hit(photo: Path) -> None:
     assert page.all("polygon", class_="outline") == [{"class": "outline", "points": "100,50 199,52 198,99 101,98"}]
     (caption,) = page.text("figcaption")
     assert "verified (31 points)" in caption and "box 100, 50, 200, 100 of 200 × 100" in caption
+    assert "<brand>: Acme & sons" in caption and "year: 2019" in caption
 
 
 def test_near_duplicates_are_counted(photo: Path) -> None:

@@ -109,11 +109,11 @@ def _card(hit: Hit, longest: int = _SMALL, kind: str = "") -> str:
         shown = _frame(hit.size, inside, large=bool(kind))
     verdict = {True: " &middot; match", False: " &middot; may be chance", None: ""}[hit.matches]
     box = ", ".join(f"{edge:.0f}" for edge in hit.box)
-    detail = (
-        f"<br><small>{region_words(hit.level, hit.cell)}<br>box {box} of {hit.size[0]} &times; {hit.size[1]}</small>"
-        if kind
-        else ""
-    )
+    detail = ""
+    if kind:
+        lines = [region_words(hit.level, hit.cell), f"box {box} of {hit.size[0]} &times; {hit.size[1]}"]
+        lines += [f"{escape(printable(name))}: {escape(printable(str(value)))}" for name, value in hit.metadata.items()]
+        detail = f"<br><small>{'<br>'.join(lines)}</small>"
     return (
         f'<figure class="{kind}" title="{escape(printable(hit.path))}">{shown}<figcaption><b>{hit.rank}.</b> '
         f"{escape(name)}<br><b>{hit.score:.3f}</b>{verdict}{evidence(hit)}{detail}</figcaption></figure>"
