@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -375,3 +376,23 @@ def test_any_order_gives_what_a_fresh_build_gives(tmp_path: Path, pictures: Path
             }
             for where in ("", "year >= 2", "brand is null or brand = 'A'"):
                 assert one.search(make_picture(3), k=9, where=where) == two.search(make_picture(3), k=9, where=where)
+
+
+def test_images_are_removed_while_another_thread_adds(gallery: Gallery, pictures: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    for seed in range(20, 26):
+        make_picture(seed, (32, 24)).save(more / f"{seed}.png")
+    removed = []
+
+    def in_the_middle(_: object) -> None:
+        if not removed:
+            with ThreadPoolExecutor(1) as another:
+                removed.append(another.submit(gallery.remove, pictures / "00.png").result(timeout=20))
+            assert str(pictures / "00.png") not in [hit.path for hit in gallery.search(pictures / "00.png")]
+
+    report = gallery.add(more, progress=in_the_middle)
+    assert removed == [1] and report.added == 6
+    left = sorted(Path(image.path).name for image in gallery.images().images)
+    assert left == [f"{number:02d}.png" for number in (*range(1, 6), *range(20, 26))]
+    assert gallery.verify().ok

@@ -133,9 +133,13 @@ class GalleryContents:
     def remove(self, *paths: str | os.PathLike[str]) -> int:
         """Forget files and everything below folders, whether they still exist or not; returns how many images.
 
-        The space is freed by `compact`.
+        They are found no more from then on, also while another thread adds to the same gallery. The space is freed by
+        `compact`.
+
+        Raises:
+            GalleryBusy: another process is writing.
         """
-        with self._store.writer() as writer:
+        with self._store.joining_writer() as writer:
             known = {name: row for path in paths for name, row in writer.catalogue.known(os.path.abspath(path)).items()}
             if known:
                 writer.record(forgotten=known)

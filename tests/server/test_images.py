@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from filelock import FileLock
 from PIL import Image
 
 from conftest import FakeEncoder, make_picture
@@ -189,7 +190,7 @@ def test_somebody_else_writing_is_said_with_when_to_try_again(
     served: TestClient, gallery: Gallery, pictures: Path
 ) -> None:
     image = digest_of((pictures / "00.png").read_bytes())
-    with gallery._store.writer():
+    with FileLock(gallery.path / "lock"):
         answer = served.delete(f"{IMAGES}/{image}")
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:patchwise:gallery-busy")
     assert int(answer.headers["retry-after"]) > 0

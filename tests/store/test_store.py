@@ -307,6 +307,47 @@ def test_one_writer_at_a_time_among_threads(filled: Store) -> None:
         pass
 
 
+def test_a_single_step_joins_the_writer_of_another_thread(filled: Store) -> None:
+    path = next(iter(filled.catalogue.known()))
+    with filled.writer() as at_work:
+        joined: list[object] = []
+
+        def step() -> None:
+            with filled.joining_writer() as writer:
+                joined.append(writer)
+                writer.record(forgotten=[path])
+
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join(20)
+        assert joined == [at_work]
+        assert path not in filled.catalogue.known()
+    with filled.joining_writer() as alone:
+        assert alone is not at_work
+        with pytest.raises(GalleryBusy), filled.writer():
+            pass
+
+
+def test_a_writer_ends_only_after_the_step_that_joined_it(filled: Store) -> None:
+    inside, done = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def step() -> None:
+        with filled.joining_writer():
+            inside.set()
+            done.wait(20)
+            order.append("step")
+
+    with filled.writer():
+        thread = threading.Thread(target=step)
+        thread.start()
+        assert inside.wait(20)
+        threading.Timer(0.2, done.set).start()
+    order.append("writer")
+    thread.join(20)
+    assert order == ["step", "writer"]
+
+
 def test_the_lock_is_free_again_after_an_error(filled: Store) -> None:
     for _ in range(2):
         with pytest.raises(RuntimeError), filled.writer():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -91,6 +92,8 @@ class Store:
         self.catalogue = Catalogue(folder)
         self.shards = Shards(folder, self.manifest.dimension)
         self.remembered = RememberedArrays(folder, self.catalogue)
+        self._joining = threading.RLock()
+        self._at_work: Writer | None = None
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest) -> Store:
@@ -136,9 +139,32 @@ class Store:
             committed = self.catalogue.shards()
             self.shards.check(committed, self.catalogue.codecs())
             forget_uncommitted(self.folder, committed)
-            yield Writer(self.catalogue, self.shards)
+            made = Writer(self.catalogue, self.shards)
+            with self._joining:
+                self._at_work = made
+            try:
+                yield made
+            finally:
+                with self._joining:
+                    self._at_work = None
             forget_dropped(self.folder, self.catalogue)
             self.catalogue.tidy()
+
+    @contextmanager
+    def joining_writer(self) -> Iterator[Writer]:
+        """A writer for one transaction: the one that another thread is at work with, and otherwise one of its own.
+
+        So what is done in a moment need not wait for the end of a long run in the same process.
+
+        Raises:
+            GalleryBusy, GalleryDamaged: as `writer`.
+        """
+        with self._joining:  # held, so that the other cannot let go of the gallery meanwhile
+            if self._at_work is not None:
+                yield self._at_work
+                return
+        with self.writer() as own:
+            yield own
 
     def keep_only_codes(
         self, codec: Codec, progress: Callable[[int, int], None] | None = None, codes: Codes | None = None
