@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -157,12 +158,28 @@ def test_those_who_go_before_they_are_answered_leave_no_trace(start: Callable[..
     assert serving.end(signal.SIGTERM) == (0, "")
 
 
-def test_settings_of_the_environment_and_a_token_that_is_part_of_the_address(start: Callable[..., Serving]) -> None:
+def test_settings_of_the_environment_and_a_token_that_no_log_is_told(start: Callable[..., Serving]) -> None:
     serving = start("--port", 0, "--host", "0.0.0.0", PATCHWISE_TOKEN="s3cret+/", PATCHWISE_GALLERY="x=my photos")
     assert serving.said[0] == "patchwise: made an empty gallery in my photos\n"
-    assert re.fullmatch(r"http://0\.0\.0\.0:\d+/#token=s3cret%2B%2F", serving.address)
+    assert re.fullmatch(r"http://0\.0\.0\.0:\d+/", serving.address)
     assert serving.get("galleries")[0] == 401
     assert serving.get("galleries", Authorization="Bearer s3cret+/")[0] == 200
+
+
+def test_who_watches_the_terminal_gets_an_address_with_the_token(tmp_path: Path) -> None:
+    watching, terminal = pty.openpty()
+    command = [sys.executable, "-m", "patchwise", "serve", "--port", "0", "--token", "s3cret+/"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    try:
+        said = b""
+        while b"http://" not in said or not said.endswith(b"\n"):
+            said += os.read(watching, 1024)
+        assert re.search(rb"http://127\.0\.0\.1:\d+/#token=s3cret%2B%2F\s", said)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+        os.close(watching)
 
 
 def test_other_hosts_need_a_token(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -53,10 +54,11 @@ def run(settings: Settings, say: Callable[[str], None], *, open_page: bool = Fal
         )
         server = uvicorn.Server(config)
         with _ending(server, app.state.server.stopping) as received:
-            address = _address(settings, listener)
-            say(f"patchwise: {address}")
+            address, token = _address(settings, listener), _token_of_page(settings)
+            # Where nobody watches, what is said ends in a log, which is no place for a secret.
+            say(f"patchwise: {address}{token if _watched() else ''}")
             if open_page:
-                _open(server, address)
+                _open(server, address + token)
             server.run(sockets=[listener])
     if signal.SIGINT in received:
         raise KeyboardInterrupt
@@ -89,8 +91,16 @@ def _listening(settings: Settings) -> socket.socket:
 def _address(settings: Settings, listener: socket.socket) -> str:
     host = settings.host.strip("[]")
     shown = f"[{host}]" if ":" in host else host
-    token = f"#token={quote(settings.token, safe='')}" if settings.token is not None else ""
-    return f"http://{shown}:{listener.getsockname()[1]}/{token}"
+    return f"http://{shown}:{listener.getsockname()[1]}/"
+
+
+def _token_of_page(settings: Settings) -> str:
+    """What, behind the address, lets the page in."""
+    return "" if settings.token is None else f"#token={quote(settings.token, safe='')}"
+
+
+def _watched() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextmanager
