@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -23,3 +26,31 @@ def test_processors_are_those_that_this_process_may_use() -> None:
 def test_memory_is_plausible_and_some_of_it_is_taken() -> None:
     assert 2**27 < memory() < 2**50
     assert 2**24 < free_memory() < memory()
+
+
+_MANY_THREADS = """
+import ctypes, sys, threading
+from patchwise.machine import one_heap
+if sys.argv[1] == "one":
+    one_heap()
+together = threading.Barrier(8)
+def take():
+    together.wait()
+    taken = [bytes(5_000) for _ in range(2_000)]
+    together.wait()
+threads = [threading.Thread(target=take) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives each thread a heap")
+def test_all_threads_take_memory_from_one_heap() -> None:
+    heaps = {}
+    for which in ("one", "many"):
+        told = subprocess.run(
+            [sys.executable, "-c", _MANY_THREADS, which], capture_output=True, text=True, timeout=60, check=True
+        )
+        heaps[which] = told.stderr.count("Arena")
+    assert heaps["one"] == 1 < heaps["many"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import sys
 
-__all__ = ["free_memory", "memory", "processors"]
+__all__ = ["free_memory", "memory", "one_heap", "processors"]
 
+_M_ARENA_MAX = -8  # of mallopt(3)
 _WITHOUT_WORD = 8 * 2**30  # bytes of memory where the system tells nothing
 
 
@@ -33,3 +37,14 @@ def free_memory() -> int:
     except OSError:
         pass  # not Linux
     return memory() // 2
+
+
+def one_heap() -> None:
+    """Let all threads of this process take memory from the same heap (glibc; elsewhere nothing happens).
+
+    Otherwise each thread keeps what it has freed for itself: many threads that take large arrays in turn come to hold
+    several times the memory that any of them needs. To be called before there are other threads.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from patchwise.errors import MissingExtra, UsageError
+from patchwise.machine import one_heap
 from patchwise.server import create_app
 from patchwise.server.settings import Settings
 
@@ -39,6 +40,7 @@ def run(settings: Settings, say: Callable[[str], None], *, open_page: bool = Fal
         import uvicorn
     except ModuleNotFoundError as error:
         raise MissingExtra("patchwise serve", "server") from error
+    one_heap()
     with closing(_listening(settings)) as listener:
         missing = [folder for folder in settings.galleries.values() if not folder.exists()]
         app = create_app(settings)
