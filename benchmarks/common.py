@@ -28,13 +28,18 @@ DATA = Path(os.environ.get("PATCHWISE_SHARED_DATA", ROOT.parent / "shared" / "da
 SEED = 0
 
 
-def arguments(description: str, **numbers: int) -> argparse.Namespace:
-    """`--data`, and one integer option per keyword."""
+def argument_parser(description: str, **numbers: int) -> argparse.ArgumentParser:
+    """Reads `--data`, and one integer option per keyword."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with logos/, subjects/, distractors/")
     for name, value in numbers.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    return parser.parse_args()
+    return parser
+
+
+def arguments(description: str, **numbers: int) -> argparse.Namespace:
+    """What `argument_parser` reads."""
+    return argument_parser(description, **numbers).parse_args()
 
 
 def photographs(folder: Path) -> list[Path]:
