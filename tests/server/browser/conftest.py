@@ -47,9 +47,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     """Starts servers of galleries; each has to end well when the tests are over."""
     running: list[Server] = []
+    work = tmp_path_factory.mktemp("servers")
 
     def start(*galleries: Path, options: tuple[str, ...] = ()) -> Server:
-        running.append(Server(tmp_path_factory.mktemp("server"), galleries, *options))
+        running.append(Server(work, galleries, *options))
         return running[-1]
 
     yield start

@@ -28,17 +28,17 @@ YEARS = (2018, 2024)  # of the scenes in them
 
 
 class Server:
-    """A running `patchwise serve`; `address` is that of its page."""
+    """A running `patchwise serve`; `address` is that of its page, `work` is for what it says and keeps."""
 
     def __init__(self, work: Path, galleries: Sequence[Path], *options: str) -> None:
         work.mkdir(parents=True, exist_ok=True)
-        self._log = work / "server.log"
+        self._log = work / f"server-{len(list(work.iterdir()))}.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PATCHWISE_")}
         environment["PATCHWISE_CACHE"] = str(work / "cache")
         named = [part for folder in galleries for part in ("--gallery", str(folder))]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "patchwise", "serve", *named, "--port", "0", *options],
+                [sys.executable, "-m", "patchwise", "serve", "--port", "0", *named, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
