@@ -282,9 +282,9 @@ def script(name: str) -> str:
     return name if own else name.rpartition("_")[0]
 
 
-def second_looks() -> str:
-    """The page on second looks, each marked place filled with the table of the benchmark it names."""
-    text = (ROOT / "docs" / "second-look.md").read_text(encoding="utf-8")
+def with_tables(page: Path) -> str:
+    """A page, each marked place filled with the table of the benchmark it names."""
+    text = page.read_text(encoding="utf-8")
 
     def measured(place: re.Match[str]) -> str:
         found = load(place["name"])
@@ -311,7 +311,7 @@ def main() -> None:
         readme: filled(readme, summary()),
         dense: filled(dense, dense_encoding()),
         compression: filled(compression, compression_quality()),
-        ROOT / "docs" / "second-look.md": second_looks(),
+        **{page: with_tables(page) for page in (ROOT / "docs" / "second-look.md", ROOT / "docs" / "server.md")},
     }
     for path, content in wanted.items():
         if "--check" in sys.argv:

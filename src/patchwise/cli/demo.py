@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,7 @@ def demo(
             f"mean IoU {_mean([found.mean_iou for found in chosen]) / 100:.2f}"
         )
     typer.echo(f"look at {result.report} (and {result.picture})")
+    say(f"to search them yourself: patchwise serve --open --gallery {shlex.quote(str(result.galleries['pyramid:3']))}")
 
 
 def _mean(values: list[float]) -> float:
