@@ -116,7 +116,10 @@ async def search_upload(
     responses={
         200: {
             "description": "The file, as an attachment",
-            "content": {kind.media_type: {"schema": {"type": "string"}} for kind in EXPORTS.values()},
+            "content": {
+                **{kind.media_type: {"schema": {"type": "string"}} for kind in EXPORTS.values()},
+                "application/json": {"schema": {"$ref": "#/components/schemas/SearchAnswer"}},
+            },
         },
         **_FAILURES,
     },
