@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
