@@ -451,8 +451,13 @@ def test_threads_search_while_another_indexes(
 
 
 def test_a_second_writer_is_refused_and_loses_nothing(gallery: Gallery, picture_folder: Path, tmp_path: Path) -> None:
-    with gallery._store.writer():
-        for call in (lambda: gallery.add(picture_folder), gallery.compact, lambda: gallery.remove(picture_folder)):
+    with gallery._store.writer(), Gallery.open(gallery.path, encoder=gallery.encoder) as other:
+        for call in (
+            lambda: gallery.add(picture_folder),
+            gallery.compact,
+            lambda: other.add(picture_folder),
+            lambda: other.remove(picture_folder),  # `gallery.remove` joins the writer
+        ):
             with pytest.raises(GalleryBusy):
                 call()
     assert gallery.add(picture_folder).unchanged == 6
