@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from patchwise import Gallery
-
-pytest.importorskip("playwright.sync_api", reason="Playwright drives the browser")
-pytest.importorskip("skimage", reason="the scenes are made of scikit-image's photographs")
-
-from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from .serving import Server, World, make_world
 from .watching import Watch
