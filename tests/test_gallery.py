@@ -450,6 +450,42 @@ def test_threads_search_while_another_indexes(
     assert failures == []
 
 
+@pytest.mark.parametrize("run", range(5))
+def test_closing_while_threads_search(gallery: Gallery, fake_encoder: Any, picture: Picture, run: int) -> None:
+    """Whoever comes too late hears that it is closed, and nothing of damage."""
+    failures: list[BaseException] = []
+    opened = Gallery.open(gallery.path, encoder=fake_encoder)
+    searched = threading.Barrier(7)
+
+    def search() -> None:
+        waited = False
+        try:
+            while True:
+                opened.search(picture(1), k=3, where="name like '%1%'")
+                opened.images(limit=2)
+                if not waited:
+                    searched.wait(20)
+                    waited = True
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    searched.wait(20)
+    opened.close()
+    opened.close()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert [type(failure) for failure in failures] == [GalleryError] * 6
+    assert {str(failure) for failure in failures} == {f"{gallery.path}: the gallery is closed; open it again"}
+    for late in (len, Gallery.info, Gallery.images, Gallery.folders, Gallery.snapshot, lambda it: it.remove("/x")):
+        with pytest.raises(GalleryError, match="the gallery is closed"):
+            late(opened)
+    assert names(gallery.search(picture(1), k=1)) == ["01.png"]
+
+
 def test_a_second_writer_is_refused_and_loses_nothing(gallery: Gallery, picture_folder: Path, tmp_path: Path) -> None:
     with gallery._store.writer(), Gallery.open(gallery.path, encoder=gallery.encoder) as other:
         for call in (

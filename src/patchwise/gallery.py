@@ -61,7 +61,7 @@ class Gallery(GalleryContents, GallerySearch):
         strategy: RegionStrategy | None = None,
         device: str = "auto",
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._device = device
         self._given_strategy = strategy
         self._given_encoder = encoder
@@ -156,9 +156,10 @@ class Gallery(GalleryContents, GallerySearch):
         return gallery
 
     def close(self) -> None:
-        """Close the files; the gallery cannot be used afterwards."""
-        self._searchers = None
-        self._store.close()
+        """Close the files; the gallery cannot be used afterwards, and says so by a `GalleryError`."""
+        with self._lock:
+            self._searchers = None
+            self._store.close()
 
     def __enter__(self) -> Gallery:
         return self
@@ -338,6 +339,7 @@ class Gallery(GalleryContents, GallerySearch):
             return self._current_searchers().snapshot
 
     def _current_searchers(self) -> Searchers:
-        if self._searchers is None or not self._searchers.up_to_date():
-            self._searchers = Searchers(self._store, lambda: self.encoder, self._searchers)
-        return self._searchers
+        searchers = self._searchers
+        if searchers is None or not searchers.up_to_date():
+            searchers = self._searchers = Searchers(self._store, lambda: self.encoder, searchers)
+        return searchers

@@ -7,7 +7,6 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,7 +50,10 @@ class _Answer:
 class GalleryContents:
     """What a store holds, file by file."""
 
-    _store: Store
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._opened = secrets.token_hex(4)
+        self._answers: dict[object, _Answer] = {}
 
     def __len__(self) -> int:
         return self._store.catalogue.files()
@@ -60,10 +62,6 @@ class GalleryContents:
     def version(self) -> str:
         """Changes whenever images or what is said of them do, and with every opening."""
         return ".".join([self._opened, *map(str, self._store.catalogue.data_version())])
-
-    @cached_property
-    def _opened(self) -> str:
-        return secrets.token_hex(4)
 
     def images(
         self,
@@ -175,7 +173,3 @@ class GalleryContents:
                 answer.found, answer.version = compute(), version
             found: Found = answer.found
             return found
-
-    @cached_property
-    def _answers(self) -> dict[object, _Answer]:
-        return {}

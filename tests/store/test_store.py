@@ -19,6 +19,7 @@ import pytest
 from patchwise.errors import (
     GalleryBusy,
     GalleryDamaged,
+    GalleryError,
     GalleryExists,
     GalleryMismatch,
     GalleryNotFound,
@@ -346,6 +347,57 @@ def test_a_writer_ends_only_after_the_step_that_joined_it(filled: Store) -> None
     order.append("writer")
     thread.join(20)
     assert order == ["step", "writer"]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_store_is_closed_between_the_transactions_of_other_threads(filled: Store, durable: bool) -> None:
+    inside, go = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def change() -> None:
+        with filled.catalogue.transaction(durable=durable):
+            inside.set()
+            assert go.wait(20)
+            filled.catalogue.forget(next(iter(filled.catalogue.known())))
+            order.append("changed")
+
+    def close() -> None:
+        filled.close()
+        order.append("closed")
+
+    before = len(filled.catalogue.known())
+    threads = [threading.Thread(target=change), threading.Thread(target=close)]
+    threads[0].start()
+    assert inside.wait(20)
+    threads[1].start()
+    threads[1].join(0.2)
+    go.set()
+    for thread in threads:
+        thread.join(20)
+    assert order == ["changed", "closed"]
+    with Store(filled.folder) as again:
+        assert len(again.catalogue.known()) == before - 1
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_what_goes_on_after_closing_says_so(filled: Store, durable: bool) -> None:
+    filled.close()
+    with pytest.raises(GalleryError, match="the gallery is closed") as raised, filled.writer():
+        pass
+    assert type(raised.value) is GalleryError
+    for use in (filled.snapshot, filled.catalogue.known, filled.catalogue.data_version, filled.catalogue.tidy):
+        with pytest.raises(GalleryError, match="the gallery is closed"):
+            use()
+    with pytest.raises(GalleryError, match="closed"), filled.catalogue.transaction(durable=durable):
+        pass
+    again = Store(filled.folder)
+    with pytest.raises(GalleryError, match="closed"), again.catalogue.transaction(durable=durable):
+        again.close()
+
+
+def test_a_mistake_in_the_program_is_no_damage(filled: Store) -> None:
+    with pytest.raises(sqlite3.ProgrammingError):
+        filled.catalogue._all("SELECT ?", ())
 
 
 def test_the_lock_is_free_again_after_an_error(filled: Store) -> None:

@@ -66,6 +66,7 @@ class Database:
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         self._path = folder / CATALOGUE
         self._lock = threading.RLock()
+        self._closed = False
         if not create and not self._path.is_file():
             raise GalleryDamaged(f"{self._path}: missing. Restore it, or delete {folder} and index again")
         with self._explained():
@@ -112,7 +113,10 @@ class Database:
         return int(self._all("PRAGMA user_version")[0][0])
 
     def close(self) -> None:
-        self._connection.close()
+        """Close the connection once no other thread reads or writes; whoever comes later gets a `GalleryError`."""
+        with self._lock:
+            self._closed = True
+            self._connection.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -136,6 +140,10 @@ class Database:
                     f"{self._path}: {error}; is it yours to read, and its folder to write in?"
                 ) from error
             raise GalleryDamaged(f"{self._path}: {error}. Run: patchwise verify") from error
+        except sqlite3.ProgrammingError as error:  # says nothing of the file
+            if self._closed:
+                raise GalleryError(f"{self._path.parent}: the gallery is closed; open it again") from error
+            raise
         except sqlite3.DatabaseError as error:
             raise GalleryDamaged(
                 f"{self._path}: not a usable catalogue ({error}). Restore it from a backup, or delete the gallery "
@@ -156,11 +164,11 @@ class Database:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
+                if not self._closed and self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
             finally:
-                if durable:
+                if durable and not self._closed:
                     self._connection.execute("PRAGMA synchronous = NORMAL")
 
     @contextmanager
