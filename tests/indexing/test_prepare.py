@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from conftest import make_picture
+from patchwise.errors import ImageUnreadable
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.images.cut import DECODING_GAP
+from patchwise.indexing import walk
 from patchwise.indexing.passes import passes_of
-from patchwise.indexing.prepare import cut_picture
+from patchwise.indexing.prepare import cut_picture, read_and_hash
 from patchwise.regions import Regions, View
 from patchwise.regions.base import region_table
 
@@ -77,3 +80,80 @@ def test_a_picture_on_its_side_is_shown_upright(tmp_path: Path, fake_encoder: An
     prepared = cut_picture(tmp_path / "a.jpg", "a.jpg", passes_of(fake_encoder), spy, DEFAULT_MAX_PIXELS)
     assert spy.asked[0].size == spy.laid[0].size == prepared.image_size == (480, 640)
     assert spy.laid[0].pixels is not None and spy.laid[0].pixels.size == (60, 80)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A picture beside the folder `in`, where `a.jpg` and `deep/b.jpg` lie."""
+    for name in ("in/a.jpg", "in/deep/b.jpg", "out/b.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        make_picture(len(name), SIZE).save(tmp_path / name)
+    return tmp_path / "out" / "b.jpg"
+
+
+@pytest.mark.parametrize("proc", [True, False])
+@pytest.mark.parametrize("large", [False, True])
+def test_what_is_swapped_for_a_link_after_the_walk_is_not_read(
+    secret: Path, monkeypatch: pytest.MonkeyPatch, proc: bool, large: bool
+) -> None:
+    if large:
+        monkeypatch.setattr("patchwise.indexing.prepare._READ_WHOLE_BYTES", 10)
+    if not proc:  # as where the system does not say where an open file lies
+
+        def unknown(*_: object) -> str:
+            raise OSError
+
+        monkeypatch.setattr("patchwise.indexing.prepare._descriptor_place", unknown)
+    folder = secret.parent.parent / "in"
+    a, b = walk([folder], within=[folder]).files
+    with read_and_hash(a) as (_, digest):
+        honest = digest
+    (folder / "a.jpg").rename(folder / "kept.jpg")
+    (folder / "deep").rename(folder / "gone")
+    (folder / "a.jpg").symlink_to(secret)
+    (folder / "deep").symlink_to(secret.parent)
+    for file in (a, b):
+        with pytest.raises(ImageUnreadable, match="leads out"), read_and_hash(file):
+            pass
+    (folder / "a.jpg").unlink()
+    (folder / "a.jpg").symlink_to("kept.jpg")  # a link that stays inside is as good as a file
+    with read_and_hash(a) as (_, digest):
+        assert digest == honest
+    everywhere = walk([folder]).files[0]
+    (folder / "a.jpg").unlink()
+    (folder / "a.jpg").symlink_to(secret)
+    with read_and_hash(everywhere) as (_, digest):  # where nothing is prescribed, links may lead anywhere
+        assert digest != honest
+
+
+def test_a_pipe_that_took_a_files_place_keeps_nobody_waiting(secret: Path) -> None:
+    folder = secret.parent.parent / "in"
+    file = walk([folder / "a.jpg"]).files[0]
+    (folder / "a.jpg").unlink()
+    os.mkfifo(folder / "a.jpg")
+    with pytest.raises(ImageUnreadable, match="no longer a file"), read_and_hash(file):
+        pass
+
+
+def test_a_very_large_file_is_hashed_and_decoded_by_one_descriptor(
+    secret: Path, monkeypatch: pytest.MonkeyPatch, fake_encoder: Any
+) -> None:
+    monkeypatch.setattr("patchwise.indexing.prepare._READ_WHOLE_BYTES", 10)
+    folder = secret.parent.parent / "in"
+    file = walk([folder / "a.jpg"], within=[folder]).files[0]
+    with read_and_hash(file) as (source, _):
+        assert not isinstance(source, bytes)
+        (folder / "a.jpg").unlink()
+        (folder / "a.jpg").symlink_to(secret)
+        spy = Spy(480)
+        cut_picture(source, file.path, passes_of(fake_encoder), spy, DEFAULT_MAX_PIXELS)
+    (shown,) = [view.pixels for view in spy.laid]
+    assert shown is not None
+    honest = make_picture(len("in/a.jpg"), SIZE).resize(shown.size)
+    other = make_picture(len("out/b.jpg"), SIZE).resize(shown.size)
+
+    def apart(one: Any) -> float:
+        return float(np.abs(np.asarray(one, np.float64) - np.asarray(shown, np.float64)).mean())
+
+    assert apart(honest) < apart(other) / 2
+    assert source.closed

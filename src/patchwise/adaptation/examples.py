@@ -165,15 +165,14 @@ def _look(
     max_pixels: int,
     stored: Stored | None,
 ) -> _Looked:
-    source, digest = read_and_hash(file)
-    if stored is not None and not stored.holds(digest):
-        raise ImageUnreadable(file.path, "changed since it was indexed")
-
     def shrink(size: tuple[int, int]) -> float:
         of_crops = shrink_factor(FINEST_SHARE * min(size), encoder.input_size, encoder.fit)
         return min(of_crops, passes.shrink_factor(strategy, View(size, file.path)))
 
-    picture = read_picture(source, name=file.path, max_pixels=max_pixels, shrink=shrink)
+    with read_and_hash(file) as (source, digest):
+        if stored is not None and not stored.holds(digest):
+            raise ImageUnreadable(file.path, "changed since it was indexed")
+        picture = read_picture(source, name=file.path, max_pixels=max_pixels, shrink=shrink)
     generator = np.random.default_rng([seed, int.from_bytes(digest, "big")])
     if stored is not None:
         return _Looked(digest, None, augmented_crops(picture, stored.boxes, CROPS, encoder, generator))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import os
 import re
 import struct
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -42,7 +44,7 @@ class Picture:
 
 
 def read_picture(
-    source: bytes | Path,
+    source: bytes | Path | BinaryIO,
     *,
     name: str | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -51,7 +53,7 @@ def read_picture(
     """Decode the first frame of an image file, EXIF-upright, transparency on white, as 8-bit RGB.
 
     Args:
-        source: the file's bytes or its path, which may lead into a tar file.
+        source: the file's bytes, or its path, which may lead into a tar file, or the file itself, open.
         name: what to call the image in errors (default: the path).
         max_pixels: refuse images with more pixels than this.
         shrink: given the upright original size, the factor (>= 1) by which it may be reduced; JPEGs are
@@ -164,8 +166,11 @@ def _high_bit_depth_to_rgb(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _why_unidentified(source: bytes | Path) -> str:
-    empty = not source if isinstance(source, bytes) else source.stat().st_size == 0
+def _why_unidentified(source: bytes | Path | BinaryIO) -> str:
+    if isinstance(source, bytes):
+        empty = not source
+    else:
+        empty = (source.stat() if isinstance(source, Path) else os.fstat(source.fileno())).st_size == 0
     if empty:
         return "the file is empty"
     return f"not an image in a format that is read here ({', '.join(readable_formats())})"

@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -250,12 +249,12 @@ class _Look:
 
     def __call__(self, file: FoundFile) -> _Looked | tuple[FoundFile, str]:
         try:
-            source, digest = read_and_hash(file)
-            content = self._catalogue.content_by_hash(digest)
-            if content is not None:
-                return _Looked(file, digest, None, content.id)
-            prepared = cut_picture(source, file.path, self._passes, self._strategy, self._max_pixels)
-            return _Looked(file, digest, prepared, None)
+            with read_and_hash(file) as (source, digest):
+                content = self._catalogue.content_by_hash(digest)
+                if content is not None:
+                    return _Looked(file, digest, None, content.id)
+                prepared = cut_picture(source, file.path, self._passes, self._strategy, self._max_pixels)
+                return _Looked(file, digest, prepared, None)
         except ImageError as error:
             return file, error.reason
 
@@ -271,7 +270,8 @@ def prepared_ahead(
 
     def look(file: FoundFile) -> _Looked | tuple[FoundFile, str]:
         try:
-            return _Looked(file, b"", cut_picture(Path(file.path), file.path, passes, strategy, max_pixels), None)
+            with read_and_hash(file) as (source, digest):
+                return _Looked(file, digest, cut_picture(source, file.path, passes, strategy, max_pixels), None)
         except ImageError as error:
             return file, error.reason
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from patchwise.errors import ImageUnreadable, UsageError
 from patchwise.images import image_suffixes, stat_image
 
-__all__ = ["FoundFile", "Walk", "listed", "walk"]
+__all__ = ["OUTSIDE", "FoundFile", "Walk", "lies_within", "listed", "walk"]
 
-_OUTSIDE = "leads out of the folders that may be indexed"
+OUTSIDE = "leads out of the folders that may be indexed"
+"""Why a file is left out that really lies elsewhere."""
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A regular file that may be an image; `path` is absolute."""
+    """A regular file that may be an image; `path` is absolute.
+
+    It must really lie below one of the real folders `within`, unless that is None; whoever opens it checks it again.
+    """
 
     path: str
     mtime_ns: int
     size: int
+    within: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -51,10 +56,10 @@ def walk(
     found = Walk([os.path.abspath(root) for root in roots])
     files: dict[str, FoundFile] = {}
     entered: set[tuple[int, int]] = set()
-    allowed = None if within is None else [os.path.realpath(folder) for folder in within]
+    allowed = None if within is None else tuple(os.path.realpath(folder) for folder in within)
     for root in found.roots:
         if _leads_out(root, allowed):
-            found.unreadable.append((root, _OUTSIDE))
+            found.unreadable.append((root, OUTSIDE))
             continue
         try:
             status = os.stat(root)
@@ -66,7 +71,7 @@ def walk(
             for file in _folder(root, follow_links, entered, found.unreadable, allowed):
                 files[file.path] = file
         elif stat.S_ISREG(status.st_mode):
-            files[root] = FoundFile(root, status.st_mtime_ns, status.st_size)
+            files[root] = FoundFile(root, status.st_mtime_ns, status.st_size, allowed)
         else:
             raise UsageError(f"{root}: neither a file nor a folder")
     found.files = [files[path] for path in sorted(files)]
@@ -93,7 +98,7 @@ def _folder(
     follow_links: bool,
     entered: set[tuple[int, int]],
     unreadable: list[tuple[str, str]],
-    allowed: Sequence[str] | None,
+    allowed: tuple[str, ...] | None,
 ) -> Iterator[FoundFile]:
     suffixes = image_suffixes()
     waiting = [root]
@@ -118,21 +123,23 @@ def _folder(
                 if not is_folder and os.path.splitext(entry.name)[1].lower() not in suffixes:
                     continue
                 if entry.is_symlink() and _leads_out(entry.path, allowed):
-                    unreadable.append((entry.path, _OUTSIDE))
+                    unreadable.append((entry.path, OUTSIDE))
                 elif is_folder:
                     waiting.append(entry.path)
                 elif entry.is_file():
                     status = entry.stat()
-                    yield FoundFile(entry.path, status.st_mtime_ns, status.st_size)
+                    yield FoundFile(entry.path, status.st_mtime_ns, status.st_size, allowed)
             except OSError as error:
                 unreadable.append((entry.path, _reason(error)))
 
 
-def _leads_out(path: str, allowed: Sequence[str] | None) -> bool:
-    if allowed is None:
-        return False
-    real = os.path.realpath(path)
-    return not any(real == folder or real.startswith(folder.rstrip(os.sep) + os.sep) for folder in allowed)
+def lies_within(real: str, allowed: Iterable[str]) -> bool:
+    """Whether a real path is one of some real folders, or below one."""
+    return any(real == folder or real.startswith(folder.rstrip(os.sep) + os.sep) for folder in allowed)
+
+
+def _leads_out(path: str, allowed: tuple[str, ...] | None) -> bool:
+    return allowed is not None and not lies_within(os.path.realpath(path), allowed)
 
 
 def _reason(error: OSError) -> str:
