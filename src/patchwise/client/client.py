@@ -21,7 +21,7 @@ from patchwise.indexing import Query, QueryPart, QuerySource
 from patchwise.indexing.parts import batch_parts, query_parts
 from patchwise.report import hit_from_json, region_from_json
 from patchwise.search import Explanation, Hit
-from patchwise.server.texts import path_of_text, text_of_path
+from patchwise.wire import path_of_text, text_of_path
 
 __all__ = ["Client"]
 

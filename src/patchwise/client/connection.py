@@ -15,13 +15,13 @@ from urllib.parse import unquote, urlsplit
 from patchwise._version import __version__
 from patchwise.client.problems import TooMuch, error_of
 from patchwise.errors import MissingExtra, PatchwiseError, ServerError, UsageError
+from patchwise.wire import API
 
 if TYPE_CHECKING:
     import httpx2
 
 __all__ = ["Connection"]
 
-API = "/api/v1"
 _BUSY = (429, 503)
 _LONGEST_PAUSE = 30.0
 _TOKEN = re.compile(r"[!-~]+")

@@ -20,8 +20,8 @@ from patchwise.client.shapes import Job, ServedGallery, galleries_of, gallery_of
 from patchwise.errors import UsageError
 from patchwise.gallery_contents import ImageList
 from patchwise.search import Hit
-from patchwise.server.texts import text_of_path
 from patchwise.store import StoredImage
+from patchwise.wire import text_of_path
 
 if TYPE_CHECKING:
     import httpx2

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from patchwise.server.texts import path_of_text
 from patchwise.store import MetadataColumn, StoredImage
+from patchwise.wire import path_of_text
 
 __all__ = ["Job", "ServedGallery", "galleries_of", "gallery_of", "images_of", "job_of", "jobs_of"]
 

@@ -17,9 +17,9 @@ from patchwise.server.galleries import Galleries, ServedGallery
 from patchwise.server.jobs import JobProgress, Jobs, JobStatus
 from patchwise.server.problems import Problem, problem_of
 from patchwise.server.settings import Settings
-from patchwise.server.texts import is_whole_path, path_of_text, text_of_path
 from patchwise.server.unfinished import Unfinished, UnfinishedJob
 from patchwise.server.uploads import Uploads, check_picture
+from patchwise.wire import is_whole_path, path_of_text, shown_text
 
 __all__ = ["Adding"]
 
@@ -117,13 +117,13 @@ class Adding:
         """The absolute path that was sent, if its real one is below a root."""
         path = path_of_text(sent)
         if not is_whole_path(path):
-            raise Problem(422, f"path {text_of_path(path)!r}: expected the whole path of a file or folder", "path")
+            raise Problem(422, f"path {shown_text(path)!r}: expected the whole path of a file or folder", "path")
         real = os.path.realpath(path)
         if not any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self._roots):
             below = "below none of the folders that images may be added from (--root)"
-            raise Problem(403, f"{text_of_path(path)}: {below}", "path")
+            raise Problem(403, f"{shown_text(path)}: {below}", "path")
         if not os.path.exists(real):
-            raise Problem(422, f"{text_of_path(path)}: no such file or folder", "path")
+            raise Problem(422, f"{shown_text(path)}: no such file or folder", "path")
         return os.path.abspath(path)
 
     def _queue(self, served: ServedGallery, asked: UnfinishedJob, since: datetime | None = None) -> JobStatus:
@@ -212,11 +212,11 @@ def _refuse_read_only(served: ServedGallery) -> None:
 
 
 def _explained(error: PatchwiseError) -> str:
-    return text_of_path(str(problem_of(error).detail))
+    return shown_text(str(problem_of(error).detail))
 
 
 def _as_text(failed: tuple[str, str]) -> tuple[str, str]:
-    return text_of_path(failed[0]), text_of_path(failed[1])
+    return failed[0], shown_text(failed[1])
 
 
 def _now() -> str:

@@ -23,10 +23,9 @@ from patchwise.server.problems import install_handlers
 from patchwise.server.routes import ROUTERS
 from patchwise.server.security import Guard, Token
 from patchwise.server.settings import Settings
+from patchwise.wire import API
 
-__all__ = ["API", "build_app"]
-
-API = "/api/v1"
+__all__ = ["build_app"]
 
 
 def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None = None) -> FastAPI:

@@ -23,7 +23,7 @@ from patchwise.server.dependencies import State
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.problems import Problem
 from patchwise.server.searching import Found, answer_of
-from patchwise.server.texts import text_of_path
+from patchwise.wire import shown_text
 
 __all__ = ["EXPORTS", "Export", "exported"]
 
@@ -88,7 +88,7 @@ def _picture(server: State, served: ServedGallery, hit: Hit) -> Image.Image | st
     try:
         return read_picture(
             bytes_of(server, served, files[0].digest),
-            name=text_of_path(hit.path),
+            name=shown_text(hit.path),
             max_pixels=server.settings.max_pixels,
             shrink=lambda size: max(size) / _SHOWN_EDGE,
         ).pixels

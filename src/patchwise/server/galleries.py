@@ -15,7 +15,7 @@ from patchwise.gallery import Gallery, GalleryInfo
 from patchwise.server.encoded import EncodedQueries
 from patchwise.server.problems import Problem
 from patchwise.server.settings import Settings
-from patchwise.server.texts import text_of_path
+from patchwise.wire import shown_text
 
 __all__ = ["Galleries", "ServedGallery"]
 
@@ -85,7 +85,7 @@ class Galleries:
             try:
                 served.gallery.search(np.zeros((32, 32, 3), dtype=np.uint8), k=1)
             except PatchwiseError as error:
-                _log.warning("%s: %s", served.name, text_of_path(str(error)))
+                _log.warning("%s: %s", served.name, shown_text(str(error)))
 
     def counts(self) -> dict[str, int]:
         """How many images each gallery holds, by name."""

@@ -28,7 +28,7 @@ from patchwise.errors import (
     UsageError,
 )
 from patchwise.server.limits import Overloaded
-from patchwise.server.texts import text_of_path
+from patchwise.wire import shown_text
 
 __all__ = ["PROBLEM_JSON", "Problem", "install_handlers", "problem_of", "problem_response", "problems"]
 
@@ -62,7 +62,7 @@ def problem_of(error: PatchwiseError) -> Problem:
         return Problem(422, str(error), kind)
     if isinstance(error, MissingExtra):
         return Problem(501, str(error), "missing-extra")
-    _log.warning("%s", text_of_path(str(error)))
+    _log.warning("%s", shown_text(str(error)))
     if isinstance(error, GalleryBusy):
         detail = "the gallery is being written to by somebody else; try again when that has finished"
         return Problem(409, detail, "gallery-busy", {"Retry-After": str(_BUSY_SECONDS)})
@@ -82,7 +82,7 @@ def problem_response(
 ) -> JSONResponse:
     """The answer that a problem makes."""
     type_ = "about:blank" if kind == "about" else f"urn:patchwise:{kind}"
-    content = {"type": type_, "title": _title(status), "status": status, "detail": text_of_path(detail), **more}
+    content = {"type": type_, "title": _title(status), "status": status, "detail": shown_text(detail), **more}
     return JSONResponse(content, status, dict(headers or {}), PROBLEM_JSON)
 
 
@@ -117,8 +117,8 @@ def install_handlers(app: FastAPI, allowed: Callable[[FastAPI, str], Sequence[st
         assert isinstance(error, RequestValidationError)
         errors = [
             {
-                "location": [text_of_path(str(place)) for place in found["loc"]],
-                "message": text_of_path(str(found["msg"])),
+                "location": [shown_text(str(place)) for place in found["loc"]],
+                "message": shown_text(str(found["msg"])),
             }
             for found in error.errors()
         ]

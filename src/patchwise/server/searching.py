@@ -21,7 +21,7 @@ from patchwise.server.contents import check_known, pixels_of
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.problems import Problem, problem_of
-from patchwise.server.texts import is_whole_path, path_of_text, text_of_path
+from patchwise.wire import is_whole_path, path_of_text, shown_text, text_of_path
 
 __all__ = ["Found", "answer_of", "explain", "own_words", "places", "search"]
 
@@ -64,7 +64,7 @@ def search(server: State, served: ServedGallery, request: schemas.SearchRequest)
             collapse=request.collapse,
             max_pixels=server.settings.max_pixels,
         )
-    return Found(request, parts, hits, text_of_path(query_label(parts)), time.perf_counter() - began)
+    return Found(request, parts, hits, shown_text(query_label(parts)), time.perf_counter() - began)
 
 
 def answer_of(served: ServedGallery, found: Found) -> schemas.SearchAnswer:

@@ -12,11 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from patchwise.server.problems import Problem, problem_response
 from patchwise.server.settings import Settings, is_loopback
+from patchwise.wire import API
 
 __all__ = ["Guard", "Token"]
 
-API = "/api/"
-_OPEN = frozenset({"/api/v1/health", "/api/v1/session", "/api/v1/openapi.json"})
+_API = "/api/"  # of any version
+_OPEN = frozenset({f"{API}/health", f"{API}/session", f"{API}/openapi.json"})
 _JSON_BYTES = 2**20
 _PAGE_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'self'; form-action 'self'; "
@@ -99,7 +100,7 @@ class Guard:
         # Without a token, being on this machine is what lets one in: names that other sites point here are turned away.
         if not self._any_host and not is_loopback(_name_of(host)):
             raise Problem(403, "this server is asked by the name of another; use localhost or 127.0.0.1", "host")
-        if not path.startswith(API):
+        if not path.startswith(_API):
             return
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             raise Problem(403, "requests from pages of other sites are refused", "origin")

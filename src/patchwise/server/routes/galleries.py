@@ -13,7 +13,7 @@ from patchwise.server import schemas
 from patchwise.server.dependencies import Served, Server, State
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.problems import problems
-from patchwise.server.texts import text_of_path
+from patchwise.wire import shown_text, text_of_path
 
 router = APIRouter(tags=["galleries"])
 
@@ -44,9 +44,9 @@ def _described(served: ServedGallery, server: State) -> schemas.Gallery:
         distinct_images=info.distinct_images,
         regions=info.regions,
         unreadable=len(info.unreadable),
-        encoder=text_of_path(Path(encoder).name),  # one of your own is named by its file's path
+        encoder=shown_text(Path(encoder).name),  # one of your own is named by its file's path
         dimension=int(info.encoder["dimension"]),
-        regions_strategy=text_of_path(Path(info.regions_strategy).name),
+        regions_strategy=shown_text(Path(info.regions_strategy).name),
         reads_text=_reads_text(served),
         created=info.created,
         can_add=served.writable,

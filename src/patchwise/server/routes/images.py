@@ -15,8 +15,8 @@ from patchwise.server.dependencies import ImageId, Served, Server
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.problems import Problem, problems
 from patchwise.server.searching import own_words, places
-from patchwise.server.texts import path_of_text, text_of_path
 from patchwise.store import StoredImage
+from patchwise.wire import path_of_text, text_of_path
 
 router = APIRouter(tags=["images"])
 

@@ -12,7 +12,7 @@ from patchwise.server import schemas
 from patchwise.server.dependencies import Served, Server
 from patchwise.server.jobs import JobStatus
 from patchwise.server.problems import Problem, problems
-from patchwise.server.texts import text_of_path
+from patchwise.wire import shown_text, text_of_path
 
 __all__ = ["described", "router"]
 
@@ -79,8 +79,8 @@ def described(status: JobStatus) -> schemas.Job:
         total=status.total,
         added=status.added,
         failures=status.failures,
-        failed=[schemas.Failed(path=text_of_path(path), reason=reason) for path, reason in status.failed],
-        refused=[schemas.Refused(name=text_of_path(name), reason=text_of_path(why)) for name, why in status.refused],
+        failed=[schemas.Failed(path=text_of_path(path), reason=shown_text(reason)) for path, reason in status.failed],
+        refused=[schemas.Refused(name=shown_text(name), reason=shown_text(why)) for name, why in status.refused],
         note=status.note,
         error=status.error,
         created=status.created.isoformat(timespec="seconds"),

@@ -16,7 +16,7 @@ from patchwise.server.exports import EXPORTS, exported
 from patchwise.server.problems import Problem, problems
 from patchwise.server.routes.pictures import keep
 from patchwise.server.searching import answer_of, explain, search
-from patchwise.server.texts import text_of_path
+from patchwise.wire import shown_text
 
 router = APIRouter(tags=["search"])
 
@@ -71,7 +71,7 @@ async def search_upload(
     collapse: Annotated[bool, Form()] = False,
 ) -> schemas.SearchAnswer:
     """One request for pictures at hand: they are kept as by `pictures`, and searched with at once."""
-    uploads = [(text_of_path(upload.filename or "picture")[:255], await upload.read()) for upload in picture or []]
+    uploads = [(shown_text(upload.filename or "picture")[:255], await upload.read()) for upload in picture or []]
 
     def kept_and_found() -> schemas.SearchAnswer:
         boxes = [_edges(each) for each in box or []]
