@@ -5,7 +5,6 @@ The limit for the slow answers is three times what is fair: 32 clients on 2 core
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import io
 import json
@@ -26,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from common import SEED, argument_parser, photographs, report
+from patchwise.images import digest_of
 from serving import Client, Server, client, large_gallery
 
 _TIMES_FAIR = 3
@@ -111,7 +111,7 @@ class Adding:
         """The job, and the ids of its images."""
         contents = [self._new_picture() for _ in range(_PICTURES_PER_UPLOAD)]
         job = ask.upload("/galleries/load/images", "pictures", contents)
-        ids = [hashlib.blake2b(content, digest_size=16).hexdigest() for content in contents]
+        ids = [digest_of(content) for content in contents]
         self.acknowledged += ids
         return job, ids
 

@@ -14,8 +14,8 @@ from PIL import Image
 from client.conftest import Requests
 from conftest import make_picture
 from patchwise import Client, Gallery
-from patchwise.client.queries import digest_of
 from patchwise.errors import ServerError, UsageError
+from patchwise.images import digest_of
 from patchwise.indexing import IndexProgress
 
 

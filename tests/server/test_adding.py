@@ -17,8 +17,8 @@ from PIL import Image
 
 from conftest import FakeEncoder
 from patchwise import Gallery
+from patchwise.images import digest_of
 from patchwise.server import Settings, create_app
-from patchwise.server.pictures import digest_of
 
 from .conftest import ADDRESS, png
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from conftest import FakeEncoder, make_picture
 from patchwise import Gallery
+from patchwise.images import digest_of
 from patchwise.server import Settings
-from patchwise.server.pictures import digest_of
 
 from .conftest import png
 

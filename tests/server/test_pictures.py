@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from patchwise.errors import ImageUnreadable
-from patchwise.server.pictures import DecodedPictures, KeptPictures, digest_of
+from patchwise.images import digest_of
+from patchwise.server.pictures import DecodedPictures, KeptPictures
 
 
 def test_kept_pictures_outlive_the_server(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from patchwise import Gallery
-from patchwise.server.pictures import digest_of
+from patchwise.images import digest_of
 
 from .conftest import png
 from .test_running import Serving

@@ -13,10 +13,9 @@ from fastapi.testclient import TestClient
 
 from conftest import FakeEncoder, make_picture
 from patchwise import Gallery, QueryPart
-from patchwise.images import read_picture
+from patchwise.images import digest_of, read_picture
 from patchwise.report import result_to_json
 from patchwise.server import Settings
-from patchwise.server.pictures import digest_of
 
 from .conftest import png
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from patchwise.errors import ImageUnreadable, StorageFull
-from patchwise.server.pictures import digest_of
+from patchwise.images import digest_of
 from patchwise.server.unfinished import Unfinished, UnfinishedJob
 from patchwise.server.uploads import Uploads, check_picture, safe_name
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 
 from patchwise.client.connection import Connection
 from patchwise.client.problems import NotThere, TooMuch
-from patchwise.client.queries import digest_of
 from patchwise.client.shapes import Job, job_of
 from patchwise.errors import ImageError, ImageUnreadable, PatchwiseError, ServerError
-from patchwise.images import read_bytes
+from patchwise.images import digest_of, read_bytes
 from patchwise.indexing import IndexProgress, walk
 
 __all__ = ["AddReport", "add_files", "wait_for"]

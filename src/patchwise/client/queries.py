@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,19 +13,14 @@ from PIL import Image
 from patchwise.client.connection import Connection
 from patchwise.client.problems import NotThere
 from patchwise.errors import ImageError, UsageError
-from patchwise.images import read_bytes
+from patchwise.images import digest_of, read_bytes
 from patchwise.indexing import QueryPart, QuerySource, image_of_array, lossless_file
 
-__all__ = ["QueryPictures", "digest_of"]
+__all__ = ["QueryPictures"]
 
 _R = TypeVar("_R")
 _Parts = list[dict[str, Any]]
 _Contents = dict[str, tuple[str, bytes]]  # image id: the picture's name here, and its bytes
-
-
-def digest_of(content: bytes) -> str:
-    """The image id of a file's bytes."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 class QueryPictures:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from patchwise.errors import ImageUnreadable
-from patchwise.images import read_bytes, read_picture, split_tar_path
+from patchwise.images import DIGEST_BYTES, read_bytes, read_picture, split_tar_path
 from patchwise.indexing.passes import Inputs, Passes
 from patchwise.indexing.walk import OUTSIDE, FoundFile, lies_within
 from patchwise.regions import Regions, RegionStrategy, View
@@ -20,7 +20,6 @@ from patchwise.regions import Regions, RegionStrategy, View
 __all__ = ["Prepared", "cut_picture", "read_and_hash"]
 
 _READ_WHOLE_BYTES = 64 * 1024 * 1024
-_DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,12 @@ def _read(file: FoundFile, opened: ExitStack) -> tuple[bytes | BinaryIO, bytes]:
     # A folder that is named like a tar file may become one: where a place is prescribed, no tar file is looked into.
     if file.within is None and split_tar_path(file.path) is not None:
         data = read_bytes(file.path)
-        return data, hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+        return data, hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
     stream = _opened(file, opened)
     if file.size <= _READ_WHOLE_BYTES:
         data = stream.read()
-        return data, hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        return data, hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     while block := stream.read(1 << 20):
         digest.update(block)
     stream.seek(0)

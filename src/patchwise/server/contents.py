@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from patchwise.errors import ImageUnreadable
-from patchwise.images import Picture, read_bytes, read_picture, readable_formats, split_tar_path
+from patchwise.images import Picture, digest_of, read_bytes, read_picture, readable_formats, split_tar_path
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import ServedGallery
-from patchwise.server.pictures import Pixels, digest_of
+from patchwise.server.pictures import Pixels
 from patchwise.server.problems import Problem
 from patchwise.store import Arrays
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import threading
@@ -16,20 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.errors import StorageFull
+from patchwise.images import digest_of
 from patchwise.whole_files import whole_file
 
-__all__ = ["DecodedPictures", "KeptPictures", "digest_of"]
+__all__ = ["DecodedPictures", "KeptPictures"]
 
 Pixels = npt.NDArray[np.uint8]
 
-_DIGEST_BYTES = 16
 _NAME = re.compile(r"[0-9a-f]{32}")
 _KEPT_AFTER_PRUNING = 0.9
-
-
-def digest_of(content: bytes) -> str:
-    """The image id of a file's bytes, the same as a gallery's catalogue has it."""
-    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
 
 
 class KeptPictures:

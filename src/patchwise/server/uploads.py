@@ -13,9 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from patchwise.errors import StorageFull
-from patchwise.images import image_suffixes, read_picture
+from patchwise.images import digest_of, image_suffixes, read_picture
 from patchwise.server.contents import format_of
-from patchwise.server.pictures import digest_of
 from patchwise.whole_files import force_folder
 
 __all__ = ["Uploads", "check_picture", "safe_name"]

@@ -7,12 +7,12 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Depends, File, UploadFile
 
-from patchwise.images import read_picture
+from patchwise.images import digest_of, read_picture
 from patchwise.server import schemas
 from patchwise.server.contents import bytes_of, format_of, pixels_of
 from patchwise.server.dependencies import ImageId, Served, Server, State, multipart_only
 from patchwise.server.galleries import ServedGallery
-from patchwise.server.pictures import Pixels, digest_of
+from patchwise.server.pictures import Pixels
 from patchwise.server.problems import problems
 
 router = APIRouter(tags=["search"])
