@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -185,7 +186,12 @@ def test_the_service_s_token_and_places(service: dict[str, object]) -> None:
 
 
 def test_the_service_is_given_the_time_that_a_server_takes_to_end(service: dict[str, object]) -> None:
+    from patchwise.server.app import _WARMING_SECONDS
+    from patchwise.server.jobs import Jobs
+    from patchwise.server.limits import _ENDING_SECONDS, Pool
     from patchwise.server.running import _GRACE_SECONDS
 
+    of_pool, of_jobs = (signature(each).parameters["timeout"].default for each in (Pool.close, Jobs.stop))
     seconds = re.fullmatch(r"(\d+)s", str(service["stop_grace_period"]))
-    assert seconds and int(seconds[1]) > _GRACE_SECONDS
+    assert seconds and int(seconds[1]) > _GRACE_SECONDS + _WARMING_SECONDS + of_pool + of_jobs
+    assert _ENDING_SECONDS < _GRACE_SECONDS  # who searches is told, and not cut off

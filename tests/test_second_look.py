@@ -18,6 +18,7 @@ from patchwise.images import Picture
 from patchwise.rerank import RERANKERS, Question, Setting, registry
 from patchwise.rerank.registry import Kind
 from patchwise.search import Geometry
+from patchwise.second_look import NoLongerWanted, looking_while
 
 
 class Backwards:
@@ -227,3 +228,23 @@ def test_a_verified_outline_stays(
     first, *others = gallery.search(pictures / "02.png", k=6, rerank=f"backwards:1,{look}")
     assert (first.geometry, first.box, first.level) == (geometry, (1.0, 1.0, 9.0, 9.0), 0)
     assert look == "zoom:6" or all(hit.level == -1 for hit in others)
+
+
+@pytest.mark.parametrize("rerank", ["refine:6", "zoom:6", "geometric:6", "neighbours:6", "refine:1,refine:1"])
+def test_an_answer_that_nobody_waits_for_is_given_up_between_hits(
+    gallery: Gallery, pictures: Path, rerank: str
+) -> None:
+    if rerank.startswith("geometric"):
+        pytest.importorskip("cv2")
+    asked: list[bool] = []
+
+    def still_wanted() -> bool:
+        asked.append(True)
+        return len(asked) < 2
+
+    with looking_while(still_wanted), pytest.raises(NoLongerWanted):
+        gallery.search(pictures / "02.png", rerank=rerank)
+    assert len(asked) == 2
+    with looking_while(lambda: True):
+        wanted = names(gallery.search(pictures / "02.png", rerank=rerank))
+    assert wanted == names(gallery.search(pictures / "02.png", rerank=rerank)) and len(asked) == 2

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from patchwise.boxes import query_box
@@ -20,7 +24,27 @@ from patchwise.search import Hit
 if TYPE_CHECKING:
     from patchwise.gallery_search import GallerySearch
 
-__all__ = ["SecondLook"]
+__all__ = ["NoLongerWanted", "SecondLook", "looking_while"]
+
+_asked: ContextVar[Callable[[], bool] | None] = ContextVar("still_wanted", default=None)
+
+
+class NoLongerWanted(Exception):
+    """Raised out of a search whose answer nobody waits for any more."""
+
+
+@contextmanager
+def looking_while(still_wanted: Callable[[], bool]) -> Iterator[None]:
+    """Searches inside the block end by `NoLongerWanted` between two hits that are looked at again, once told so.
+
+    Args:
+        still_wanted: asked often, and from several threads.
+    """
+    token = _asked.set(still_wanted)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
 
 
 class SecondLook:
@@ -38,6 +62,7 @@ class SecondLook:
 
     def __init__(self, gallery: GallerySearch, wanted: str, *, fetch: bool, max_pixels: int) -> None:
         self._gallery, self._fetch, self._max_pixels = gallery, fetch, max_pixels
+        self._still_wanted = _asked.get()  # noted here, as re-rankers have threads of their own
         asked = parse_rerankers(wanted)
         self._rerankers = rerankers(asked, self._setting()) if asked else []
 
@@ -49,11 +74,11 @@ class SecondLook:
     def at(self, query: EncodedQuery, hits: Sequence[Hit]) -> list[Hit]:
         """The same hits after all second looks."""
         several = query.part_vectors if len(query.parts) > 1 else None
-        question = Question(query.vector, several, self._opener(query.parts))
+        question = Question(query.vector, several, self._opener(query.parts), self._proceed)
         return chain(self._rerankers, question, hits)
 
     def _setting(self) -> Setting:
-        return Setting(self._gallery.encoder, self._read, self._gallery.stored, self._remembered)
+        return Setting(self._gallery.encoder, self._read, self._stored, self._remembered)
 
     def _opener(self, parts: Sequence[QueryPart]) -> Callable[[], Image.Image] | None:
         if len(parts) != 1 or parts[0].picture is None:
@@ -69,10 +94,20 @@ class SecondLook:
 
         return opened
 
+    def _proceed(self) -> None:
+        if self._still_wanted is not None and not self._still_wanted():
+            raise NoLongerWanted
+
+    def _stored(self, hit: Hit) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+        self._proceed()
+        return self._gallery.stored(hit)
+
     def _read(self, hit: Hit) -> Picture:
+        self._proceed()
         if not self._gallery.is_as_indexed(hit.path):
             raise ImageUnreadable(hit.path, "changed since it was indexed")
         return read_picture(Path(hit.path), max_pixels=self._max_pixels)
 
     def _remembered(self, hit: Hit, name: str, compute: Callable[[Picture], Arrays]) -> Arrays:
+        self._proceed()
         return self._gallery.remembered(hit.path, name, lambda: compute(self._read(hit)))

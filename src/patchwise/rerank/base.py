@@ -29,11 +29,13 @@ class Question:
         parts: (P, dimension) float32, the vectors of a query's parts where it has several.
         opened: opens the picture that was asked for, RGB, upright and cut to its box; None where the query is not one
             picture.
+        proceed: called between hits; it raises where nobody waits for the answer any more.
     """
 
     vector: npt.NDArray[np.float32]
     parts: npt.NDArray[np.float32] | None = None
     opened: Callable[[], Image.Image] | None = None
+    proceed: Callable[[], None] = lambda: None
 
     @cached_property
     def picture(self) -> Image.Image | None:
@@ -100,6 +102,7 @@ class Reranker(Protocol):
 def chain(rerankers: Sequence[Reranker], question: Question, hits: Sequence[Hit]) -> list[Hit]:
     """Hits after one second look after the other."""
     for reranker in rerankers:
+        question.proceed()
         hits = reranker.rerank(question, hits)
     return renumbered(hits)
 

@@ -126,6 +126,7 @@ class Refine:
     ) -> None:
         """Encode regions of several pictures together, and tell the pursuits."""
         for start in range(0, len(pursuits), _HITS_AT_ONCE):
+            question.proceed()
             shown = []
             for pursuit in pursuits[start : start + _HITS_AT_ONCE]:
                 picture = None if pursuit.gone else album.picture(pursuit.hit)

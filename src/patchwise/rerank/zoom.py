@@ -53,6 +53,7 @@ class Zoom:
         looked_at: list[Hit] = []
         waiting = iter(hits[: self.depth])
         while group := list(islice(waiting, _HITS_AT_ONCE)):
+            question.proceed()
             looked_at += self._zoomed(question, group)
         return [*sorted(looked_at, key=lambda hit: -hit.score), *hits[self.depth :]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +28,9 @@ from patchwise.wire import API
 
 __all__ = ["build_app"]
 
+_WARMING_SECONDS = 5.0
+_log = logging.getLogger("patchwise.server")
+
 
 def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None = None) -> FastAPI:
     """See `patchwise.server.create_app`."""
@@ -47,13 +51,15 @@ def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        warming = Thread(target=galleries.warm, name="patchwise-warm")
+        warming = Thread(target=galleries.warm, name="patchwise-warm", daemon=True)
         warming.start()
         adding.start()
         yield
         state.stopping.set()
-        warming.join()
-        state.pool.close()
+        # Whatever takes longer ends with the process.
+        warming.join(_WARMING_SECONDS)
+        if not state.pool.close():
+            _log.warning("an answer was still being worked on; nobody gets it")
         adding.stop()
         galleries.close()
 
