@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
 from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
 
 from patchwise.server import Settings
-from patchwise.server.security import Token
+from patchwise.server.problems import Problem
+from patchwise.server.security import Guard, Token
 
 GALLERIES = "/api/v1/galleries"
 TOKEN = "correct-horse"
@@ -72,7 +76,17 @@ def test_without_a_token_sessions_are_always_valid(served: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example:8799", "localhost.evil.example", "", "[::1", "8.8.8.8"]
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example:8799",
+        "localhost.evil.example",
+        "",
+        "[::1",
+        "8.8.8.8",
+        "evil@127.0.0.1",
+        "a:b@localhost",
+    ],
 )
 def test_other_names_pointed_at_this_machine_are_turned_away(served: TestClient, host: str) -> None:
     for path in (GALLERIES, "/", "/api/v1/health"):
@@ -94,6 +108,7 @@ def test_names_of_this_machine_are_let_in(served: TestClient, host: str) -> None
         {"Origin": "http://127.0.0.1:9999"},
         {"Origin": "null"},
         {"Origin": "http://[::1"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://127.0.0.1:8799"},
     ],
 )
 def test_pages_of_other_sites_may_neither_read_nor_change(served: TestClient, headers: dict[str, str]) -> None:
@@ -112,6 +127,54 @@ def test_the_own_page_may_ask_and_links_from_elsewhere_open_it(served: TestClien
     assert served.get(GALLERIES, headers=own).status_code == 200
     linked = served.get("/", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
     assert linked.status_code == 200
+
+
+def test_the_own_page_may_ask_through_a_proxy_that_gives_the_server_another_name(closed: TestClient) -> None:
+    closed.headers["Authorization"] = f"Bearer {TOKEN}"
+    page = {"Origin": "https://photos.example:8443", "Host": "127.0.0.1:8799"}
+    assert closed.get(GALLERIES, headers={**page, "Sec-Fetch-Site": "same-origin"}).status_code == 200
+    assert closed.get(GALLERIES, headers={**page, "Sec-Fetch-Site": "same-site"}).status_code == 403
+    assert closed.get(GALLERIES, headers=page).status_code == 403  # a browser that says nothing of it
+
+
+def test_the_cookie_of_a_page_that_came_by_https_never_travels_without(closed: TestClient) -> None:
+    for origin, secure in (("https://photos.example", True), ("http://photos.example", False)):
+        answer = closed.post("/api/v1/session", json={"token": TOKEN}, headers={"Origin": origin})
+        assert answer.status_code == 204 and ("; Secure" in answer.headers["set-cookie"]) is secure
+
+
+@pytest.mark.parametrize(
+    "other",
+    ['a={"x":1}', "foo[bar]=1", "th\xe9me=dark", "flag", "x=a b", 'x="a', "=", "a=1; ", "$Version=1", "a=b=c, d"],
+)
+def test_cookies_of_other_programs_do_not_end_a_session(closed: TestClient, other: str) -> None:
+    own = Token(TOKEN)
+    for cookies in (f"{other}; {own.cookie}={own.session}", f"{own.cookie}={own.session};{other}"):
+        assert closed.get(GALLERIES, headers={"Cookie": cookies.encode("latin-1")}).status_code == 200  # type: ignore[dict-item]
+    stale = f"{own.cookie}=of-another-path; {own.cookie}={own.session}"
+    assert closed.get(GALLERIES, headers={"Cookie": stale}).status_code == 200
+    assert closed.get(GALLERIES, headers={"Cookie": f"x{own.cookie}={own.session}"}).status_code == 401
+
+
+def test_guessing_the_token_is_slow_and_the_right_one_is_not(
+    closed: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+
+    monkeypatch.setattr("patchwise.server.security.asyncio.sleep", sleep)
+    for number in range(10):
+        assert closed.get(GALLERIES, headers={"Authorization": f"Bearer {number}"}).status_code == 401
+        assert closed.post("/api/v1/session", json={"token": str(number)}).status_code == 401
+        assert closed.get(GALLERIES).status_code == 401  # no guess
+    assert paused == []
+    closed.get(GALLERIES, headers={"Authorization": "Bearer x"})
+    closed.post("/api/v1/session", json={"token": "x"})
+    assert len(paused) == 2 and min(paused) >= 0.5
+    assert closed.get(GALLERIES, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert len(paused) == 2
 
 
 def test_headers_that_browsers_heed(served: TestClient) -> None:
@@ -143,6 +206,37 @@ def test_bodies_that_are_too_large_are_refused_whatever_they_say_of_themselves(s
 def test_a_body_where_none_belongs_is_bounded_too(served: TestClient) -> None:
     answer = served.request("DELETE", f"{GALLERIES}/g/images/{'0' * 32}", content=b"x" * 4_000_000)
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("pause", [0.5, 0.02])
+def test_a_body_that_does_not_come_is_not_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, pause: float
+) -> None:
+    """Neither one that stops, nor one that drips."""
+    monkeypatch.setattr("patchwise.server.security._SILENCE", 0.2)
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    async def receive() -> Message:
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": GALLERIES,
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+    }
+    began = time.monotonic()
+    with pytest.raises(Problem) as late:
+        asyncio.run(Guard(app, settings, Token(None))(scope, receive, send))
+    assert late.value.status_code == 408 and 0.15 < time.monotonic() - began < 2
 
 
 def test_forms_that_are_none(served: TestClient) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
+import re
+import time
+from collections import deque
+from collections.abc import Iterator
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +22,10 @@ __all__ = ["Guard", "Token"]
 _API = "/api/"  # of any version
 _OPEN = frozenset({f"{API}/health", f"{API}/session", f"{API}/openapi.json"})
 _JSON_BYTES = 2**20
+_SILENCE = 60.0  # seconds within which something of a body has to come
+_SLOWEST = 8192  # bytes per second that a long body has to come by on average
+_GUESSES, _GUESSING, _PAUSE = 20, 60.0, 1.0  # so many wrong tokens in so many seconds are answered that much later
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]*)?")
 _PAGE_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'none'"
@@ -42,6 +49,7 @@ class Token:
         # Named after the token, as browsers send cookies to every port of a machine.
         self.cookie = f"patchwise-{self._derived('name')[:8]}"
         self.session = self._derived("session")
+        self._wrong: deque[float] = deque(maxlen=_GUESSES)
 
     @property
     def required(self) -> bool:
@@ -59,11 +67,15 @@ class Token:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.matches(given.strip()):
             return True
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        except CookieError:
-            return False
-        return found is not None and _same(found.value, self.session)
+        return any(_same(value, self.session) for value in _cookies(headers, self.cookie))
+
+    async def discourage(self) -> None:
+        """Count a wrong token; where there were many of late, come back only after a pause."""
+        now = time.monotonic()
+        many = len(self._wrong) == _GUESSES and now - self._wrong[0] < _GUESSING
+        self._wrong.append(now)
+        if many:
+            await asyncio.sleep(_PAUSE)
 
     def _derived(self, purpose: str) -> str:
         key = (self._token or "").encode()
@@ -90,10 +102,12 @@ class Guard:
             self._check(scope["path"], headers)
             limit = self._limit(headers)
         except Problem as problem:
+            if problem.kind == "token" and headers.get("authorization"):
+                await self._token.discourage()
             answer = problem_response(problem.status_code, str(problem.detail), problem.kind, problem.headers)
             await answer(scope, receive, _completing(send))
             return
-        await self._app(scope, _bounded(receive, limit), _completing(send))
+        await self._app(scope, _Body(receive, limit).receive, _completing(send))
 
     def _check(self, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
@@ -102,10 +116,13 @@ class Guard:
             raise Problem(403, "this server is asked by the name of another; use localhost or 127.0.0.1", "host")
         if not path.startswith(_API):
             return
-        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            raise Problem(403, "requests from pages of other sites are refused", "origin")
-        origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2].lower() != host.lower():
+        # What a browser says itself holds behind proxies too, where the host that it asked for may have another name.
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if site is not None:
+            foreign = site not in ("same-origin", "none")
+        else:
+            foreign = origin is not None and origin.partition("://")[2].lower() != host.lower()
+        if foreign:
             raise Problem(403, "requests from pages of other sites are refused", "origin")
         if path not in _OPEN and not self._token.brought_by(headers):
             raise Problem(401, "a token is needed, and must be right", "token", {"WWW-Authenticate": "Bearer"})
@@ -119,20 +136,35 @@ class Guard:
         return limit
 
 
-def _bounded(receive: Receive, limit: int) -> Receive:
-    """Bodies of unknown length end where the limit is."""
-    taken = 0
+class _Body:
+    """A request's body, which ends where its limit is, and comes within a time."""
 
-    async def bounded() -> Message:
-        nonlocal taken
-        message = await receive()
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive, self._limit = receive, limit
+        self._taken, self._waited, self._whole = 0, 0.0, False
+
+    async def receive(self) -> Message:
+        """The next message.
+
+        Raises:
+            Problem: it is too much, or takes too long.
+        """
+        if self._whole:  # what still comes is that the client has gone
+            return await self._receive()
+        began = time.monotonic()
+        patience = min(_SILENCE, _SILENCE + self._taken / _SLOWEST - self._waited)
+        try:
+            message = await asyncio.wait_for(self._receive(), max(patience, 0.0))
+        except asyncio.TimeoutError:
+            detail = "the request's body did not come in time"
+            raise Problem(408, detail, "too-slow", {"Connection": "close"}) from None
+        self._waited += time.monotonic() - began
         if message["type"] == "http.request":
-            taken += len(message.get("body", b""))
-            if taken > limit:
-                raise _too_large(limit)
+            self._taken += len(message.get("body", b""))
+            self._whole = not message.get("more_body", False)
+            if self._taken > self._limit:
+                raise _too_large(self._limit)
         return message
-
-    return bounded
 
 
 def _completing(send: Send) -> Send:
@@ -151,11 +183,18 @@ def _too_large(limit: int) -> Problem:
 
 
 def _name_of(host: str) -> str:
-    """The name in a Host header, without its port."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    """The name in a Host header, without its port; empty where it holds anything else."""
+    found = _HOST.fullmatch(host)
+    return found[1] if found else ""
+
+
+def _cookies(headers: Headers, name: str) -> Iterator[str]:
+    """Values of the cookies of this name. Others on the same host may hold what no standard allows."""
+    for header in headers.getlist("cookie"):
+        for cookie in header.split(";"):
+            key, _, value = cookie.partition("=")
+            if key.strip() == name:
+                yield value.strip()
 
 
 def _same(given: str, secret: str) -> bool:

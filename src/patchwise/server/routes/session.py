@@ -28,6 +28,7 @@ async def get_session(server: Server, request: Request) -> schemas.SessionState:
 async def begin_session(server: Server, given: schemas.SessionRequest, request: Request) -> Response:
     """Exchange the token for a cookie."""
     if server.token.required and not server.token.matches(given.token):
+        await server.token.discourage()
         raise Problem(401, "this is not the token", "token", {"WWW-Authenticate": "Bearer"})
     response = Response(status_code=204)
     if server.token.required:
@@ -36,7 +37,7 @@ async def begin_session(server: Server, given: schemas.SessionRequest, request: 
             server.token.session,
             httponly=True,
             samesite="strict",
-            secure=request.url.scheme == "https",
+            secure=_by_https(request),
         )
     return response
 
@@ -47,3 +48,8 @@ async def end_session(server: Server) -> Response:
     response = Response(status_code=204)
     response.delete_cookie(server.token.cookie, httponly=True, samesite="strict")
     return response
+
+
+def _by_https(request: Request) -> bool:
+    """Whether the browser speaks HTTPS, be it only with a proxy."""
+    return request.url.scheme == "https" or request.headers.get("origin", "").lower().startswith("https://")
