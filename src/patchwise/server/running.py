@@ -25,6 +25,7 @@ __all__ = ["run"]
 
 _GRACE_SECONDS = 30
 _BACKLOG = 1024
+_CONNECTIONS = 1000
 
 
 def run(settings: Settings, say: Callable[[str], None], *, open_page: bool = False) -> None:
@@ -51,6 +52,7 @@ def run(settings: Settings, say: Callable[[str], None], *, open_page: bool = Fal
             log_level="warning",
             access_log=False,
             server_header=False,
+            limit_concurrency=_CONNECTIONS,
             proxy_headers=False,  # what a proxy says can be said by anybody
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
