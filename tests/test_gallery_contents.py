@@ -16,6 +16,8 @@ from conftest import FakeEncoder, make_picture
 from patchwise import Gallery
 from patchwise.boxes import Box
 from patchwise.errors import UsageError
+from patchwise.metadata.csv_files import CsvMetadata
+from patchwise.metadata.files import MetadataRow
 from patchwise.search import CompressedSearcher, Hit, Margins, compressed
 
 WHERE = [
@@ -396,3 +398,20 @@ def test_images_are_removed_while_another_thread_adds(gallery: Gallery, pictures
     left = sorted(Path(image.path).name for image in gallery.images().images)
     assert left == [f"{number:02d}.png" for number in (*range(1, 6), *range(20, 26))]
     assert gallery.verify().ok
+
+
+def test_searches_go_on_while_a_file_of_metadata_is_read(
+    gallery: Gallery, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, answered = CsvMetadata.rows, []
+
+    def rows(file: CsvMetadata) -> Iterator[MetadataRow]:
+        for row in read(file):
+            with ThreadPoolExecutor(1) as another:
+                answered.append(another.submit(gallery.search, pictures / "00.png", k=1).result(timeout=20)[0].path)
+            yield row
+
+    monkeypatch.setattr(CsvMetadata, "rows", rows)
+    describe(gallery, pictures, _00="Acme", _01="Other")
+    assert answered == [str(pictures / "00.png")] * 2
+    assert gallery.metadata(pictures / "01.png") == {"brand": "Other"}

@@ -43,10 +43,11 @@ def join_metadata(writer: Writer, file: MetadataFile, folders: Sequence[str]) ->
     report = MetadataReport(str(file.path), file.columns)
     beside = os.path.dirname(os.path.abspath(file.path))
     places = list(dict.fromkeys([*map(os.path.abspath, folders), beside, *writer.catalogue.common_folder()]))
+    read = list(file.rows())  # not while the catalogue is held, which searches wait for
     named: set[str] = set()
 
     def joined() -> Iterator[tuple[str, Sequence[MetadataValue | None]]]:
-        for row in file.rows():
+        for row in read:
             report.rows += 1
             path = _image(writer, row, places)
             if path is None:
