@@ -129,7 +129,7 @@ def test_two_files_that_swap_names(gallery: Gallery, picture_folder: Path, pictu
     gallery.add(picture_folder)
     for number, seed in ((0, 1), (1, 0)):
         write(picture_folder / f"{number:02d}.png", picture(seed))
-    assert counts(gallery.add(picture_folder)) == {"changed": 2, "unchanged": 4}
+    assert counts(gallery.add(picture_folder)) == {"renamed": 2, "unchanged": 4}
     assert paths(gallery, picture(0))[0] == "01.png" and paths(gallery, picture(1))[0] == "00.png"
 
 

@@ -112,19 +112,21 @@ def test_the_schema_holds_nothing_that_a_user_wrote(filled: Store) -> None:
 
 def test_what_is_carried_along(filled: Store, encoded: Callable[..., Encoded]) -> None:
     with filled.writer() as writer:
-        writer.describe(["a", "b"], [("/p/0", (1, "x")), ("/p/1", (2, "y"))])
+        writer.describe(["a", "b"], [("/p/0", (1, "x")), ("/p/1", (2, "y")), ("/p/2", (3, "z"))])
         rows = filled.catalogue.known()
         writer.record(
             files=[rows["/p/0"]._replace(path="/new"), rows["/p/1"], rows["/p/2"]],
-            renamed={"/new": "/p/0", "/p/1": "/p/0", "/p/2": "/p/3"},
-            forgotten=["/p/0"],
+            renamed={"/new": "/p/0", "/p/0": "/p/1", "/p/1": "/p/3"},
+            undescribed=["/p/2"],
         )
     assert filled.catalogue.metadata_of(["/new", "/p/0", "/p/1", "/p/2"]) == [
         {"a": 1, "b": "x"},
-        {},
         {"a": 2, "b": "y"},
         {},
+        {},
     ]
+    assert [filled.catalogue.is_described(path) for path in ("/new", "/p/1")] == [True, False]
+    assert [filled.catalogue.is_known(path) for path in ("/new", "/p/9")] == [True, False]
 
 
 PATHS = st.text(st.sampled_from("ab/. -é"), max_size=5).map("/".__add__)

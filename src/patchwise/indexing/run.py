@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from patchwise.errors import GalleryError, ImageError
 from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing.ahead import ahead
 from patchwise.indexing.encode import BatchEncoder
+from patchwise.indexing.moves import moved_files, worth_comparing
 from patchwise.indexing.passes import Passes, passes_of
 from patchwise.indexing.prepare import Prepared, cut_picture, read_and_hash
 from patchwise.indexing.walk import FoundFile, Walk
@@ -42,6 +43,7 @@ class IndexProgress:
 class IndexReport:
     """What an indexing run did; every count is of files, `failed` and `unreadable_folders` are (path, reason).
 
+    `renamed` files hold a picture that left another path in the same run, because it was moved, swapped or overwritten.
     `metadata` says what was joined to the images, where a file of metadata was given.
     """
 
@@ -102,16 +104,16 @@ def index_paths(
         if file.path not in todo_paths:
             report.unchanged += known[file.path].content is not None
             report.still_failing += known[file.path].content is None
+    run: _Run | None = None
     if todo:
         encoder = load_encoder()
-        leaving: defaultdict[int | None, list[str]] = defaultdict(list)
-        for path in vanished:
-            leaving[known[path].content].append(path)
-        run = _Run(writer, encoder, report, known, leaving, len(todo), progress)
+        run = _Run(writer, encoder, report, known, todo_paths, progress)
         passes = passes_of(encoder)
         look = _Look(writer, passes, strategy, max_pixels)
         try:
-            for looked in ahead(look, todo, passes.input_bytes(strategy), workers):
+            settled = run.settle_moves(todo, vanished, workers)
+            left = [file for file in todo if file.path not in settled]
+            for looked in ahead(look, left, passes.input_bytes(strategy), workers):
                 run.take(looked)
             run.finish()
         except GalleryError:
@@ -121,7 +123,7 @@ def index_paths(
             raise
     if vanished:
         writer.record(forgotten=vanished)
-    report.removed = sum(known[path].content is not None for path in vanished) - report.renamed
+    report.removed = sum(known[path].content is not None for path in vanished) - (run.moved_away if run else 0)
     report.seconds = time.monotonic() - began
     return report
 
@@ -135,20 +137,51 @@ class _Run:
         encoder: Encoder,
         report: IndexReport,
         known: dict[str, FileRow],
-        leaving: defaultdict[int | None, list[str]],
-        total: int,
+        todo: AbstractSet[str],
         progress: Callable[[IndexProgress], None] | None,
     ) -> None:
         self._writer, self._report, self._known = writer, report, known
-        self._leaving = leaving
-        self._total, self._done, self._progress = total, 0, progress
+        self._todo, self._done, self._progress = todo, 0, progress
+        self._held = {row.content for row in known.values() if row.content is not None}
         self._batches: BatchEncoder[_Looked] = BatchEncoder(encoder)
         self._under_way: dict[bytes, list[FoundFile]] = {}  # hash of a picture not stored yet: its further files
         self._pictures: list[Encoded] = []
         self._files: list[FileRow] = []
         self._failures: list[tuple[FileRow, str]] = []
-        self._renamed: dict[str, str] = {}  # old path by new
+        self._undescribed: list[str] = []
+        self.moved_away = 0
         self._last_commit = time.monotonic()
+
+    def settle_moves(self, todo: Sequence[FoundFile], vanished: Sequence[str], workers: int | None) -> set[str]:
+        """Record moved files in one step, with what was said of them; returns the files that need no further look.
+
+        Were they recorded one after the other, a killed run would leave some with the words for another picture.
+        """
+        candidates = worth_comparing(todo, self._known, vanished)
+        files = [file for file in todo if file.path in candidates]
+        now: dict[str, int | None] = {}
+        for file, content in ahead(self._content_now, files, 1, workers):
+            now[file.path] = content
+            self._step(counts=content is not None)
+        moved = moved_files(now, self._known, vanished, self._writer.catalogue.is_described)
+        try:
+            for file in files:
+                if (held := now[file.path]) is not None:
+                    self._relink(file, held, moved.get(file.path))
+            if self._files:
+                self._writer.record(files=self._files, renamed=moved, undescribed=self._undescribed)
+        finally:
+            self._files, self._undescribed = [], []  # whatever interrupts it: never one without the other
+        self.moved_away = len(set(moved.values()).intersection(vanished))
+        return {path for path, content in now.items() if content is not None}
+
+    def _content_now(self, file: FoundFile) -> tuple[FoundFile, int | None]:
+        try:
+            with read_and_hash(file) as (_, digest):
+                content = self._writer.catalogue.content_by_hash(digest)
+        except ImageError:  # read again, and reported, in its turn
+            return file, None
+        return file, None if content is None else content.id
 
     def take(self, looked: _Looked | tuple[FoundFile, str]) -> None:
         if isinstance(looked, tuple):
@@ -156,14 +189,17 @@ class _Run:
             self._failures.append((FileRow(file.path, file.mtime_ns, file.size, None), reason))
             self._report.failed.append((file.path, reason))
             self._step((file.path, reason))
-        elif looked.prepared is None:
+        elif looked.known_content is not None:
             self._relink(looked.file, looked.known_content)
+            self._step()
         elif looked.digest in self._under_way:
             self._under_way[looked.digest].append(looked.file)
             self._count_copy(looked.file)
+            self._step()
         elif (content := self._writer.catalogue.content_by_hash(looked.digest)) is not None:
             self._relink(looked.file, content.id)  # stored since the worker looked
-        else:
+            self._step()
+        elif looked.prepared is not None:
             self._under_way[looked.digest] = []
             self._store(self._batches.push(looked, looked.prepared))
         waiting = len(self._pictures) + len(self._files) + len(self._failures)
@@ -185,24 +221,27 @@ class _Run:
             for picture in self._pictures:
                 self._under_way.pop(picture.digest, None)
         if self._files or self._failures:
-            self._writer.record(files=self._files, failures=self._failures, renamed=self._renamed)
-        self._pictures, self._files, self._failures, self._renamed = [], [], [], {}
+            self._writer.record(files=self._files, failures=self._failures, undescribed=self._undescribed)
+        self._pictures, self._files, self._failures, self._undescribed = [], [], [], []
         self._last_commit = time.monotonic()
 
-    def _relink(self, file: FoundFile, content: int | None) -> None:
+    def _relink(self, file: FoundFile, content: int, moved_from: str | None = None) -> None:
         self._files.append(FileRow(file.path, file.mtime_ns, file.size, content))
         before = self._known.get(file.path)
         if before is not None and before.content == content:
             self._report.unchanged += 1
-            self._step()
-        elif left := self._leaving[content]:
-            same_name = (path for path in left if os.path.basename(path) == os.path.basename(file.path))
-            self._renamed[file.path] = next(same_name, left[0])
-            left.remove(self._renamed[file.path])
+        elif moved_from is not None:
             self._report.renamed += 1
-            self._step()
         else:
             self._count_copy(file)
+            if before is not None and before.content is not None and self._is_of_another(content):
+                self._undescribed.append(file.path)  # what was said there is of the picture that was overwritten
+
+    def _is_of_another(self, content: int) -> bool:
+        """Whether a picture was held by any file before this run."""
+        return content in self._held or any(
+            path not in self._known and path not in self._todo for path, _ in self._writer.catalogue.paths_of([content])
+        )
 
     def _count_copy(self, file: FoundFile) -> None:
         before = self._known.get(file.path)
@@ -210,7 +249,6 @@ class _Run:
             self._report.changed += 1
         else:
             self._report.copied += 1
-        self._step()
 
     def _store(self, complete: Iterable[tuple[_Looked, Prepared, npt.NDArray[np.float32]]]) -> None:
         for looked, prepared, vectors in complete:
@@ -234,10 +272,10 @@ class _Run:
                 self._report.changed += 1
             self._step()
 
-    def _step(self, failed: tuple[str, str] | None = None) -> None:
-        self._done += 1
+    def _step(self, failed: tuple[str, str] | None = None, *, counts: bool = True) -> None:
+        self._done += counts
         if self._progress is not None:
-            self._progress(IndexProgress(self._done, self._total, failed))
+            self._progress(IndexProgress(self._done, len(self._todo), failed))
 
 
 class _Look:

@@ -99,6 +99,17 @@ class MetadataTable(Database):
                 for row in rows
             ]
 
+    def is_described(self, path: str) -> bool:
+        """Whether anything was ever said of a path."""
+        if self.schema_version() < _SINCE:
+            return False
+        return bool(self._all("SELECT 1 FROM metadata WHERE path = ?", (os.fsencode(path),)))
+
+    def is_known(self, path: str) -> bool:
+        """Whether a path holds an image, or one that cannot be read at present."""
+        sql = "SELECT 1 FROM file WHERE path = ? UNION ALL SELECT 1 FROM failure WHERE path = ?"
+        return bool(self._all(sql, (os.fsencode(path),) * 2))
+
     def summaries(self) -> list[MetadataColumn]:
         """What the columns hold that have a value for any image, in their order."""
         columns = self.metadata_columns()
@@ -156,17 +167,19 @@ class MetadataTable(Database):
             self._run(f"ALTER TABLE metadata ADD COLUMN c{known[name]}")  # without a type: kept as given
         return [known[name] for name in names]
 
-    def carry_metadata(self, moved: Mapping[str, str]) -> None:
-        """Give paths what is known of others, old path by new; what a new path has already stays."""
-        listed = _listed(self.metadata_columns().values(), "path")
-        values = listed.replace("path", "?", 1)
-        sql = f"INSERT OR IGNORE INTO metadata ({listed}) SELECT {values} FROM metadata WHERE path = ?"
-        for new, old in moved.items():
-            self._run(sql, (os.fsencode(new), os.fsencode(old)))
+    def carry_metadata(self, moved: Mapping[str, str], undescribed: Iterable[str] = ()) -> None:
+        """Give paths what is known of others, old path by new, in place of what they have; `undescribed` lose theirs.
 
-    def forget_metadata(self, path: str) -> None:
-        """Drop what is known of one path."""
-        self._run("DELETE FROM metadata WHERE path = ?", (os.fsencode(path),))
+        All moves happen at once, so that a path may be old and new. One that nothing is known of gives nothing.
+        """
+        aside = b"\0"  # begins no path
+        with self._lock, self._explained():
+            run = self._connection.executemany
+            keys = [(os.fsencode(new), os.fsencode(old)) for new, old in moved.items()]
+            run("UPDATE metadata SET path = ? WHERE path = ?", [(aside + new, old) for new, old in keys])
+            run("DELETE FROM metadata WHERE path = ?", [(new,) for new, _ in keys])
+            run("DELETE FROM metadata WHERE path = ?", [(os.fsencode(path),) for path in undescribed])
+            run("UPDATE metadata SET path = ? WHERE path = ?", [(new, aside + new) for new, _ in keys])
 
     def _columns(self, sql: str, width: int, parameters: Sequence[object] = ()) -> npt.NDArray[np.int64]:
         with self._lock, self._explained():

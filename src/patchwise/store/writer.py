@@ -78,16 +78,18 @@ class Writer:
         failures: Iterable[tuple[FileRow, str]] = (),
         forgotten: Iterable[str] = (),
         renamed: Mapping[str, str] | None = None,
+        undescribed: Iterable[str] = (),
     ) -> None:
         """Store in one step: files that hold known pictures, files that cannot be read, and paths to forget.
 
-        New paths that are `renamed`, old path by new, take along what users said of the old one.
+        Paths that are `renamed`, old path by new, take along what users said of the old one, in place of what was said
+        of them; what was said of the `undescribed` is dropped.
         """
         with self.catalogue.transaction():
             for row in files:
                 if row.content is not None:
                     self.catalogue.put_file(row.path, row.mtime_ns, row.size, row.content)
-            self.catalogue.carry_metadata(renamed or {})
+            self.catalogue.carry_metadata(renamed or {}, undescribed)
             for row, reason in failures:
                 self.catalogue.put_failure(row.path, row.mtime_ns, row.size, reason)
             for path in forgotten:
