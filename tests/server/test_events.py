@@ -60,6 +60,15 @@ def test_events_end_with_the_job(served: TestClient, settings: Settings, picture
     assert served.get(f"{API}/jobs/{'0' * 16}/events").status_code == 404
 
 
+def test_too_many_watchers_are_asked_to_come_again(served: TestClient, picture: Picture) -> None:
+    jobs = served.app.state.server.adding.jobs  # type: ignore[attr-defined]
+    jobs._watchers = 0
+    job = ended(served, upload(served, ("a.png", png(picture(20)))))["job"]
+    answer = served.get(f"{API}/jobs/{job}/events")
+    assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 def test_a_job_that_does_not_move_is_kept_alive_by_comments(
     served: TestClient, settings: Settings, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from patchwise.errors import GalleryBusy, StorageFull
 from patchwise.server.jobs import JobProgress, Jobs, JobStatus, QueueFull
+from patchwise.server.limits import Overloaded
 
 SECONDS = 20.0
 
@@ -212,12 +213,51 @@ def always_busy(progress: JobProgress) -> None:
     raise GalleryBusy("another is writing")
 
 
-def test_a_job_does_not_wait_for_ever(make: Callable[..., Jobs]) -> None:
-    jobs = make(patience=0.3)
-    job = submit(jobs, always_busy)
-    wait_for(lambda: state(jobs, job) == "failed")
-    status = jobs.get(job)
-    assert status is not None and status.error == "another is writing"
+def test_a_worker_outlives_whatever_goes_wrong(make: Callable[..., Jobs]) -> None:
+    def broken(_: object) -> str:
+        raise ValueError("neither this nor that")
+
+    def full(progress: JobProgress) -> None:
+        raise StorageFull("full")
+
+    jobs = make(explain=broken)
+    first = submit(jobs, lambda progress: None, at_end=broken)
+    second = submit(jobs, full, at_end=broken)
+    last = submit(jobs, lambda progress: None)
+    wait_for(lambda: state(jobs, last) == "done")
+    assert (state(jobs, first), state(jobs, second)) == ("done", "failed")
+
+
+def test_what_was_left_for_the_next_start_can_still_be_cancelled(make: Callable[..., Jobs]) -> None:
+    jobs, ended = make(), []
+    job = submit(jobs, always_busy, total=1, at_end=ended.append)
+    wait_for(lambda: jobs.get(job).note)  # type: ignore[union-attr]
+    assert jobs.stop(timeout=SECONDS) and state(jobs, job) == "queued"
+    status = jobs.cancel(job)
+    assert status is not None and status.state == "cancelled" and ended == [status]
+
+
+def test_only_so_many_watch_a_job(make: Callable[..., Jobs]) -> None:
+    jobs, work = make(watchers=2), Steps(1)
+    job = submit(jobs, work)
+
+    async def main() -> None:
+        status = jobs.get(job)
+        assert status is not None
+        watching = [jobs.watch(status) for _ in range(2)]
+        for one in watching:
+            jobs.check_watchers(job)
+            assert not (await anext(one)).ended
+        with pytest.raises(Overloaded) as full:
+            jobs.check_watchers(job)
+        assert full.value.retry_after > 0
+        for one in watching:
+            await one.aclose()  # type: ignore[attr-defined]
+        jobs.check_watchers(job)
+
+    asyncio.run(main())
+    work.allow(1)
+    jobs.check_watchers("0" * 16)  # none at all: that is said elsewhere
 
 
 def test_a_job_that_waits_can_be_cancelled_and_stopped(make: Callable[..., Jobs]) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 
 from patchwise.errors import GalleryBusy, PatchwiseError
@@ -20,7 +20,7 @@ __all__ = ["JobProgress", "JobState", "JobStatus", "JobStopped", "Jobs", "QueueF
 
 _WAITING = 64
 _KEPT = 200
-_PATIENCE = 300.0  # seconds that a job waits for another writer
+_WATCHERS = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 _NEARLY_DONE = 16  # files that are rather finished than left for the next start
 _EVENT_PAUSE = 0.1
@@ -79,7 +79,7 @@ class Jobs:
     Args:
         waiting: jobs that may wait for one gallery.
         kept: ended jobs that are remembered, of all galleries together.
-        patience: seconds that a job waits while another process writes to its gallery.
+        watchers: who may watch one job at a time.
         explain: the words for an error that a work ends with.
         stopping: set when the server is asked to end. From then on jobs end at their next step, and watchers are let
             go, before `stop` is called.
@@ -90,11 +90,11 @@ class Jobs:
         *,
         waiting: int = _WAITING,
         kept: int = _KEPT,
-        patience: float = _PATIENCE,
+        watchers: int = _WATCHERS,
         explain: Callable[[PatchwiseError], str] = str,
         stopping: threading.Event | None = None,
     ) -> None:
-        self._waiting, self._kept, self._patience, self._explain = waiting, kept, patience, explain
+        self._waiting, self._kept, self._watchers, self._explain = waiting, kept, watchers, explain
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}  # in order of creation
         self._queues: dict[str, deque[Job]] = {}
@@ -187,7 +187,8 @@ class Jobs:
             if found is None:
                 return None
             if found.state == "queued":
-                self._queues[found.gallery].remove(found)
+                with suppress(ValueError):  # a worker that stops has left it for the next start
+                    self._queues[found.gallery].remove(found)
                 self._end(found, "cancelled")
             elif found.state == "running":
                 found.cancelled, found.note = True, "stopping"
@@ -196,6 +197,17 @@ class Jobs:
         if found.state == "cancelled":
             self._after(found)
         return status
+
+    def check_watchers(self, job: str) -> None:
+        """Refuse another watcher of a job that has as many as it may.
+
+        Raises:
+            Overloaded: it has.
+        """
+        with self._changed:
+            found = self._jobs.get(job)
+            if found is not None and len(found.watchers) >= self._watchers:
+                raise Overloaded(retry_after=5)
 
     async def watch(self, seen: JobStatus) -> AsyncIterator[JobStatus]:
         """A job now and after changes, at most ten times a second; the last one has ended, unless the server stops.
@@ -256,7 +268,11 @@ class Jobs:
                 job = queue.popleft()
                 job.state = "running"
                 self._tell(job)
-            state, error = self._run(job)
+            try:
+                state, error = self._run(job)
+            except Exception:  # the jobs that wait behind it have done nothing wrong
+                _log.exception("a job failed")
+                state, error = "failed", "an error inside the server; its log says more"
             with self._changed:
                 if state == "queued":  # left for the next start of the server
                     job.state, job.note = state, None
@@ -266,7 +282,7 @@ class Jobs:
             self._after(job)
 
     def _run(self, job: Job) -> tuple[JobState, str | None]:
-        until, pause = time.monotonic() + self._patience, _FIRST_PAUSE
+        pause = _FIRST_PAUSE
         progress = JobProgress(self, job)
         while True:
             try:
@@ -275,9 +291,7 @@ class Jobs:
                 return "done", None
             except JobStopped:
                 return ("cancelled" if job.cancelled else "queued"), None
-            except GalleryBusy as error:
-                if time.monotonic() >= until:
-                    return "failed", self._explain(error)
+            except GalleryBusy:  # however long: what was taken shall be found when the other has finished
                 with self._changed:
                     job.note = "waiting: another process is writing to this gallery"
                     self._tell(job)
@@ -288,9 +302,6 @@ class Jobs:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except PatchwiseError as error:
                 return "failed", self._explain(error)
-            except Exception:
-                _log.exception("a job failed")
-                return "failed", "an error inside the server; its log says more"
 
     def _end(self, job: Job, state: JobState, error: str | None = None) -> None:
         job.state, job.error, job.note, job.finished = state, error, None, _now()
@@ -306,7 +317,7 @@ class Jobs:
         if job.at_end is not None:
             try:
                 job.at_end(job.status())
-            except (OSError, PatchwiseError):
+            except Exception:
                 _log.exception("what follows a job failed")
 
     def _tell(self, job: Job) -> None:

@@ -28,7 +28,13 @@ def _status(server: Server, job: JobId) -> JobStatus:
     return found
 
 
+def _watchable(server: Server, status: Annotated[JobStatus, Depends(_status)]) -> JobStatus:
+    server.adding.jobs.check_watchers(status.job)  # before the answer begins
+    return status
+
+
 Status = Annotated[JobStatus, Depends(_status)]
+Watchable = Annotated[JobStatus, Depends(_watchable)]
 
 
 @router.get("/galleries/{gallery}/jobs", operation_id="list_jobs", summary="List jobs", responses=problems(404, 422))
@@ -57,9 +63,9 @@ async def cancel_job(status: Status, server: Server) -> schemas.Job:
     operation_id="watch_job",
     summary="Watch a job",
     response_class=EventSourceResponse,
-    responses=problems(404, 422),
+    responses=problems(404, 422, 503),
 )
-async def watch_job(status: Status, server: Server) -> AsyncIterator[ServerSentEvent]:
+async def watch_job(status: Watchable, server: Server) -> AsyncIterator[ServerSentEvent]:
     """Events `progress`, each with the job as data, and `end` when it has ended; then the stream is over.
 
     A server that stops ends the stream without `end`: the job goes on after its next start.
