@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from patchwise.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryMismatch, StorageFull
+from patchwise.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryMismatch, GalleryNotFound, StorageFull
 
 __all__ = ["CATALOGUE", "SCHEMA_VERSION", "Database"]
 
@@ -54,6 +54,15 @@ def _file_name(path: bytes) -> str:
     return path[path.rfind(os.sep.encode()) + 1 :].decode("utf-8", "replace")
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that takes its place; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
 class Database:
     """One connection to the catalogue's file; safe to use from several threads.
 
@@ -70,12 +79,14 @@ class Database:
         if not create and not self._path.is_file():
             raise GalleryDamaged(f"{self._path}: missing. Restore it, or delete {folder} and index again")
         with self._explained():
+            before = _identity(self._path)
             self._connection = self._connect(folder)
             try:
                 self._prepare(os.access(folder, os.W_OK), os.access(self._path, os.W_OK))
             except BaseException:
                 self._connection.close()
                 raise
+        self._file = before or _identity(self._path)
 
     def _connect(self, folder: Path) -> sqlite3.Connection:
         mode = ""
@@ -107,6 +118,21 @@ class Database:
                 for statement in _MIGRATIONS[step].split(";"):
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {step + 1}")
+
+    def is_in_place(self) -> bool:
+        """Whether the file that is open still lies at its path: it may have been deleted, or another be there."""
+        return self._file is not None and _identity(self._path) == self._file
+
+    def check_in_place(self) -> None:
+        """Refuse what reaches other files of the gallery by their paths, where these may be another gallery's by now.
+
+        Raises:
+            GalleryNotFound: the gallery was deleted, or made anew, since it was opened.
+        """
+        if not self.is_in_place():
+            raise GalleryNotFound(
+                f"{self._path.parent}: the gallery was deleted or made anew since it was opened; open it again"
+            )
 
     def schema_version(self) -> int:
         """The schema version recorded in the file."""

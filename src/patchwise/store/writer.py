@@ -46,7 +46,9 @@ class Writer:
 
         Raises:
             StorageFull: the disk refused; nothing of this call is stored.
+            GalleryNotFound: the gallery was deleted or made anew meanwhile; nothing of this call is stored.
         """
+        self.catalogue.check_in_place()
         new = {
             picture.digest: picture for picture in pictures if self.catalogue.content_by_hash(picture.digest) is None
         }
