@@ -415,3 +415,18 @@ def test_searches_go_on_while_a_file_of_metadata_is_read(
     describe(gallery, pictures, _00="Acme", _01="Other")
     assert answered == [str(pictures / "00.png")] * 2
     assert gallery.metadata(pictures / "01.png") == {"brand": "Other"}
+
+
+def test_nothing_fails_where_threads_remove_beside_one_that_adds(gallery: Gallery, pictures: Path) -> None:
+    paths = sorted(pictures.glob("*.png"))
+
+    def remove(first: int) -> int:
+        return sum(gallery.remove(paths[(first + number) % len(paths)]) for number in range(40))
+
+    with ThreadPoolExecutor(4) as threads:
+        removing = [threads.submit(remove, first) for first in range(4)]
+        while not all(each.done() for each in removing):
+            gallery.add(pictures)
+        assert all(each.result() > 0 for each in removing)
+    gallery.add(pictures)
+    assert len(gallery) == 6 and gallery.verify().ok

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from patchwise.errors import (
     GalleryNotFound,
     StorageFull,
 )
-from patchwise.store import Encoded, Manifest, Snapshot, Store
+from patchwise.store import Encoded, Manifest, Snapshot, Store, Writer
 from patchwise.store import store as store_module
 from patchwise.store.catalogue import CATALOGUE
 from patchwise.store.database import SCHEMA_VERSION
@@ -347,6 +348,88 @@ def test_a_writer_ends_only_after_the_step_that_joined_it(filled: Store) -> None
     order.append("writer")
     thread.join(20)
     assert order == ["step", "writer"]
+
+
+@pytest.mark.parametrize("moment", ["beginning", "end"])
+def test_a_step_while_a_writer_begins_or_ends(filled: Store, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """It waits for the beginning and joins the end: neither is a moment at which the gallery is somebody else's."""
+    inside, go = threading.Event(), threading.Event()
+    target, name = (filled.shards, "check") if moment == "beginning" else (filled.catalogue, "tidy")
+    original = getattr(target, name)
+
+    def slowly(*arguments: object) -> None:
+        original(*arguments)
+        if not inside.is_set():
+            inside.set()
+            assert go.wait(20)
+
+    monkeypatch.setattr(target, name, slowly)
+    forgotten: list[str] = []
+
+    def long_run() -> None:
+        with filled.writer():
+            pass
+
+    def step() -> None:
+        with filled.joining_writer() as writer:
+            path = next(iter(writer.catalogue.known()))
+            writer.record(forgotten=[path])
+            forgotten.append(path)
+
+    with ThreadPoolExecutor(2) as threads:
+        run = threads.submit(long_run)
+        assert inside.wait(20)
+        stepping = threads.submit(step)
+        threading.Timer(0.2, go.set).start()
+        stepping.result(20)
+        run.result(20)
+    assert forgotten[0] not in filled.catalogue.known()
+    with filled.writer():
+        pass
+
+
+def test_a_long_run_waits_for_a_step_but_not_for_another_long_run(filled: Store) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def hold(begin: Callable[[], AbstractContextManager[Writer]]) -> None:
+        with begin():
+            inside.set()
+            assert go.wait(20)
+
+    def run() -> None:
+        with filled.writer():
+            pass
+
+    with ThreadPoolExecutor(2) as threads:
+        step = threads.submit(hold, filled.joining_writer)
+        assert inside.wait(20)
+        waiting = threads.submit(run)
+        assert not wait([waiting], 0.2).done
+        go.set()
+        step.result(20)
+        waiting.result(20)
+
+        inside.clear()
+        go.clear()
+        first = threads.submit(hold, filled.writer)
+        assert inside.wait(20)
+        with pytest.raises(GalleryBusy):
+            threads.submit(run).result(20)
+        go.set()
+        first.result(20)
+
+
+def test_a_writer_that_cannot_begin_lets_go(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*_: object) -> None:
+        raise GalleryDamaged("a shard is missing")
+
+    with monkeypatch.context() as during:
+        during.setattr(filled.shards, "check", damaged)
+        for begin in (filled.writer, filled.joining_writer):
+            with pytest.raises(GalleryDamaged, match="a shard is missing"), begin():
+                pass
+    with filled.writer() as at_work, filled.joining_writer() as joined:
+        assert joined is at_work
 
 
 @pytest.mark.parametrize("durable", [False, True])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +92,7 @@ class Store:
         self.catalogue = Catalogue(folder)
         self.shards = Shards(folder, self.manifest.dimension)
         self.remembered = RememberedArrays(folder, self.catalogue)
+        # Held for moments while a writer begins or ends, and by whoever joins one; never taken inside a transaction.
         self._joining = threading.RLock()
         self._at_work: Writer | None = None
 
@@ -135,26 +136,27 @@ class Store:
             GalleryBusy: another process is writing.
             GalleryDamaged: a shard is missing or cut short, so that nothing may be appended.
         """
-        with _exclusive(self.folder):
+        with self._joining, ExitStack() as beginning:
+            beginning.enter_context(_exclusive(self.folder))
             committed = self.catalogue.shards()
             self.shards.check(committed, self.catalogue.codecs())
             forget_uncommitted(self.folder, committed)
-            made = Writer(self.catalogue, self.shards)
-            with self._joining:
-                self._at_work = made
-            try:
-                yield made
-            finally:
-                with self._joining:
-                    self._at_work = None
+            made = self._at_work = Writer(self.catalogue, self.shards)
+            held = beginning.pop_all()
+        try:
+            yield made
             forget_dropped(self.folder, self.catalogue)
             self.catalogue.tidy()
+        finally:
+            with self._joining, held:
+                self._at_work = None
 
     @contextmanager
     def joining_writer(self) -> Iterator[Writer]:
         """A writer for one transaction: the one that another thread is at work with, and otherwise one of its own.
 
-        So what is done in a moment need not wait for the end of a long run in the same process.
+        So what is done in a moment need not wait for the end of a long run in the same process; and what else begins
+        in the process meanwhile, a long run or another moment, waits for this one.
 
         Raises:
             GalleryBusy, GalleryDamaged: as `writer`.
@@ -162,9 +164,9 @@ class Store:
         with self._joining:  # held, so that the other cannot let go of the gallery meanwhile
             if self._at_work is not None:
                 yield self._at_work
-                return
-        with self.writer() as own:
-            yield own
+            else:
+                with self.writer() as own:
+                    yield own
 
     def keep_only_codes(
         self, codec: Codec, progress: Callable[[int, int], None] | None = None, codes: Codes | None = None
