@@ -427,6 +427,6 @@ def test_nothing_fails_where_threads_remove_beside_one_that_adds(gallery: Galler
         removing = [threads.submit(remove, first) for first in range(4)]
         while not all(each.done() for each in removing):
             gallery.add(pictures)
-        assert all(each.result() > 0 for each in removing)
+        assert sum(each.result() for each in removing) >= 6
     gallery.add(pictures)
     assert len(gallery) == 6 and gallery.verify().ok
