@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -10,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from fastapi.testclient import TestClient
 from filelock import FileLock
@@ -17,6 +20,7 @@ from PIL import Image
 
 from conftest import FakeEncoder
 from patchwise import Gallery
+from patchwise.errors import EncoderError
 from patchwise.images import digest_of
 from patchwise.server import Settings, create_app
 
@@ -100,6 +104,11 @@ def test_if_nothing_can_be_decoded_nothing_is_kept(served: TestClient, uploads: 
     problem = answer.json()
     assert problem["type"] == "urn:patchwise:image-unreadable"
     assert "a.png: corrupt or truncated" in problem["detail"] and "b.png: the file is empty" in problem["detail"]
+    assert problem["refused"] == [
+        {"name": "a.png", "reason": problem["refused"][0]["reason"]},
+        {"name": "b.png", "reason": "the file is empty"},
+    ]
+    assert problem["refused"][0]["reason"].startswith("corrupt or truncated")
     assert not uploads.exists() and served.get(f"{API}/galleries/g/jobs").json() == {"jobs": []}
 
 
@@ -131,7 +140,7 @@ def test_a_deleted_upload_is_gone_from_disk_and_can_come_again(
         (path,) = found(served, content)
         assert served.delete(f"{API}/galleries/g/images/{image}").status_code == 204
         assert not os.path.exists(path) and found(served, content) == []
-        assert [name for name in os.listdir(uploads) if name != ".jobs"] == []
+        assert [name for name in os.listdir(uploads) if not name.startswith(".")] == []
     assert os.listdir(uploads / ".jobs") == []
 
 
@@ -379,3 +388,89 @@ def test_a_disk_that_refuses_is_said_without_saying_where(
     assert answer.status_code == 507 and answer.json()["type"] == "urn:patchwise:storage-full"
     assert str(tmp_path) not in answer.text
     assert served.get(f"{API}/galleries/g/jobs").json() == {"jobs": []}
+
+
+def test_a_disk_without_room_for_what_comes_in_is_said(
+    served: TestClient, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(self: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("starlette.datastructures.UploadFile.write", full)
+        for path in ("images", "pictures", "search/upload"):
+            answer = served.post(
+                f"{API}/galleries/g/{path}", files={"pictures": ("a.png", b"x"), "picture": ("a.png", b"x")}
+            )
+            assert (answer.status_code, answer.json()["type"]) == (507, "urn:patchwise:storage-full")
+    assert ended(served, upload(served, ("a.png", png(picture(20)))))["added"] == 1
+
+
+class Failing(FakeEncoder):
+    """Cannot be loaded until it is mended."""
+
+    mended = False
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if not self.mended:
+            raise EncoderError("its weights are not there")
+        return super().encode(pixels)
+
+
+def test_uploads_whose_job_failed_are_indexed_with_the_next_ones(
+    serving: Callable[..., TestClient], settings: Settings, uploads: Path, picture: Picture
+) -> None:
+    encoder = Failing()
+    client = serving(settings, encoder=encoder)
+    contents = [png(picture(seed)) for seed in (20, 21, 22)]
+    failed = [upload(client, (f"{number}.png", content)) for number, content in enumerate(contents[:2])]
+    assert [ended(client, job)["state"] for job in failed] == ["failed", "failed"]
+    assert len(os.listdir(uploads / ".jobs")) == 2
+    encoder.mended = True
+    assert ended(client, upload(client, ("2.png", contents[2])))["state"] == "done"
+    until = time.monotonic() + 20
+    while os.listdir(uploads / ".jobs"):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert [len(found(client, content)) for content in contents] == [1, 1, 1]
+
+
+def test_uploads_whose_job_failed_are_indexed_at_the_next_start(
+    serving: Callable[..., TestClient], settings: Settings, uploads: Path, picture: Picture
+) -> None:
+    content = png(picture(20))
+    app = create_app(settings, lambda folder: Gallery.open(folder, encoder=Failing()))
+    with TestClient(app, base_url=ADDRESS) as first:
+        job = upload(first, ("a.png", content))
+        assert ended(first, job)["state"] == "failed"
+    client = serving(settings)
+    assert ended(client, job)["added"] == 1
+    assert len(found(client, content)) == 1 and os.listdir(uploads / ".jobs") == []
+
+
+def test_two_servers_over_one_gallery_leave_each_other_alone(
+    served: TestClient, settings: Settings, uploads: Path, picture: Picture
+) -> None:
+    content = png(picture(20))
+    ended(served, upload(served, ("before.png", png(picture(21)))))
+    with FileLock(settings.galleries["g"] / "lock"):  # neither gets anything done
+        job = upload(served, ("a.png", content))
+        presence = served.app.state.server.adding.uploads_of(  # type: ignore[attr-defined]
+            served.app.state.server.galleries.get("g")  # type: ignore[attr-defined]
+        ).presence
+        (uploads / f".{presence.name}-0123.new").write_bytes(b"being written")
+        with once(settings) as second:
+            assert second.get(f"{API}/galleries/g/jobs").json() == {"jobs": []}
+            also = upload(second, ("a.png", content))
+            assert also.status_code == 202
+            assert second.delete(f"{API}/jobs/{also.json()['job']}").status_code == 202
+            assert (uploads / f".{presence.name}-0123.new").exists()
+            kept = sorted(name for name in os.listdir(uploads) if name.endswith(f"-{digest_of(content)[:12]}.png"))
+            assert f"a-{digest_of(content)[:12]}.png" in kept
+            until = time.monotonic() + 10
+            while len(kept) > 1:  # only what the second server kept itself is dropped with its job
+                assert time.monotonic() < until
+                kept = [name for name in os.listdir(uploads) if name.endswith(f"-{digest_of(content)[:12]}.png")]
+    assert ended(served, job)["added"] == 1
+    assert found(served, content) == [str(uploads / f"a-{digest_of(content)[:12]}.png")]
+    assert os.listdir(uploads / ".jobs") == []

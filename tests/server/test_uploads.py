@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from PIL import Image
 
 from patchwise.errors import ImageUnreadable, StorageFull
 from patchwise.images import digest_of
+from patchwise.server.presence import Presence
 from patchwise.server.unfinished import Unfinished, UnfinishedJob
 from patchwise.server.uploads import Uploads, check_picture, safe_name
 
@@ -74,8 +75,14 @@ def test_pictures_are_checked_to_their_end(picture: Picture) -> None:
 
 
 @pytest.fixture
-def uploads(tmp_path: Path) -> Uploads:
-    return Uploads(tmp_path / "uploads")
+def uploads(tmp_path: Path) -> Iterator[Uploads]:
+    uploads = Uploads(tmp_path / "uploads")
+    yield uploads
+    uploads.presence.end()
+
+
+def visible(uploads: Uploads) -> list[str]:
+    return sorted(name for name in os.listdir(uploads.folder) if name != ".servers")
 
 
 def test_the_same_picture_is_one_file_whatever_it_is_called(uploads: Uploads, picture: Picture) -> None:
@@ -83,9 +90,10 @@ def test_the_same_picture_is_one_file_whatever_it_is_called(uploads: Uploads, pi
     names, new = uploads.keep([("a.png", one, "PNG"), ("b.png", one, "PNG"), ("c.png", other, "PNG")])
     assert names[0] == names[1] == f"a-{digest_of(one)[:12]}.png"
     assert new == [names[0], names[2]]
-    assert sorted(os.listdir(uploads.folder)) == sorted(new)
+    assert visible(uploads) == sorted(new)
     assert (uploads.folder / names[0]).read_bytes() == one
     assert uploads.keep([("z.png", one, "PNG")]) == ([names[0]], [])
+    uploads.presence.end()
     assert Uploads(uploads.folder).keep([("z.png", one, "PNG")]) == ([names[0]], [])  # after a new start
 
 
@@ -141,7 +149,7 @@ def test_nothing_new_is_kept_where_the_disk_refuses(
 ) -> None:
     old = png(picture(0))
     uploads.keep([("old.png", old, "PNG")])
-    before = sorted(os.listdir(uploads.folder))
+    before = visible(uploads)
     really, calls = os.fsync, 0
 
     def fsync(descriptor: int) -> None:
@@ -154,7 +162,7 @@ def test_nothing_new_is_kept_where_the_disk_refuses(
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(StorageFull, match="No space left"):
         uploads.keep([("old.png", old, "PNG"), *((f"{n}.png", png(picture(n)), "PNG") for n in (1, 2, 3))])
-    assert sorted(os.listdir(uploads.folder)) == before
+    assert visible(uploads) == before
 
 
 def test_removing_is_done_with_the_block_or_not_at_all(uploads: Uploads, picture: Picture, tmp_path: Path) -> None:
@@ -172,7 +180,7 @@ def test_removing_is_done_with_the_block_or_not_at_all(uploads: Uploads, picture
     with uploads.removing(paths):
         assert not file.exists() and elsewhere.exists()
     assert not file.exists() and elsewhere.exists() and (inner / "b.png").exists()
-    assert os.listdir(uploads.folder) == ["inner"]
+    assert visible(uploads) == ["inner"]
 
 
 def test_what_a_killed_server_left_half_done_is_tidied(uploads: Uploads, picture: Picture) -> None:
@@ -180,10 +188,31 @@ def test_what_a_killed_server_left_half_done_is_tidied(uploads: Uploads, picture
     for left in (".1234.new", ".1234-b.png.removed", ".hidden"):
         (uploads.folder / left).write_bytes(b"")
     uploads.tidy()
-    assert sorted(os.listdir(uploads.folder)) == [".hidden", name]
+    assert sorted(os.listdir(uploads.folder)) == [".hidden", ".servers", name]
     assert not uploads.is_empty()
     uploads.delete([name, "never there", "../outside"])
     assert uploads.is_empty()
+
+
+def test_servers_that_share_a_folder_keep_files_of_their_own(uploads: Uploads, picture: Picture) -> None:
+    one, two = png(picture(0)), png(picture(1))
+    (before,), _ = uploads.keep([("a.png", one, "PNG")])
+    other = Uploads(uploads.folder)
+    other.presence.begin()
+    (theirs,), new = other.keep([("a.png", one, "PNG")])
+    assert new == [theirs] and theirs != before and theirs.endswith(f"-{digest_of(one)[:12]}.png")
+    assert other.keep([("b.png", one, "PNG")]) == ([theirs], [])
+    (ours,), _ = uploads.keep([("c.png", two, "PNG")])
+    assert other.keep([("c.png", two, "PNG")])[0] != [ours]
+    half = uploads.folder / f".{uploads.presence.name}-0123.new"
+    half.write_bytes(b"being written")
+    other.tidy()
+    assert half.exists()
+    uploads.presence.end()
+    other.tidy()
+    assert not half.exists()
+    assert other.keep([("d.png", png(picture(2)), "PNG")])[0] == [f"d-{digest_of(png(picture(2)))[:12]}.png"]
+    other.presence.end()
 
 
 JOB = UnfinishedJob(
@@ -206,6 +235,19 @@ def test_unfinished_jobs_are_read_as_they_were_written_oldest_first(tmp_path: Pa
     unfinished.forget(JOB.job)
     unfinished.forget(JOB.job)
     assert unfinished.read() == [earlier]
+
+
+def test_jobs_of_a_server_that_still_runs_are_its_own(tmp_path: Path) -> None:
+    presence = Presence(tmp_path)
+    first, second = Unfinished(tmp_path, presence), Unfinished(tmp_path)
+    first.write(JOB)
+    half = tmp_path / ".jobs" / ".half.new"
+    half.write_text("")
+    second.tidy()
+    assert second.read() == [] and first.read() == [JOB] and half.exists()
+    presence.end()
+    second.tidy()
+    assert second.read() == [JOB] and not half.exists()
 
 
 @pytest.mark.parametrize(

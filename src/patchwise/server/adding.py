@@ -33,8 +33,11 @@ class Adding:
         self._settings, self._galleries = settings, galleries
         self._roots = tuple(os.path.realpath(root) for root in settings.roots)
         self._uploads = {served.name: Uploads(served.uploads) for served in galleries}
-        self._unfinished = {name: Unfinished(uploads.folder) for name, uploads in self._uploads.items()}
+        self._unfinished = {
+            name: Unfinished(uploads.folder, uploads.presence) for name, uploads in self._uploads.items()
+        }
         self._claimed: dict[str, tuple[str, ...]] = {}  # job: uploads that it needs
+        self._failed: dict[str, dict[str, UnfinishedJob]] = {name: {} for name in self._uploads}  # by gallery, job
         self.jobs = Jobs(explain=_explained, stopping=stopping)
 
     def start(self) -> None:
@@ -48,17 +51,27 @@ class Adding:
 
     def _go_on(self, served: ServedGallery) -> None:
         uploads, unfinished = self._uploads[served.name], self._unfinished[served.name]
+        if not uploads.folder.is_dir():
+            return
+        uploads.presence.begin()
         uploads.tidy()
         unfinished.tidy()
         for left in unfinished.read():
+            try:
+                unfinished.write(left)  # from now on it is this server's
+            except PatchwiseError as error:
+                _log.warning("%s", error)
             self._queue(served, left, since=left.since)
-        if not uploads.is_empty():
+        if uploads.presence.is_alone() and not uploads.is_empty():
             self.jobs.submit(served.name, self._all_uploads(served), secrets.token_hex(8), quiet=True)
 
     def stop(self) -> None:
         """Have running jobs end at their next commit; what is left is gone on with by the next server."""
         if not self.jobs.stop():
             _log.warning("a job did not end in time; it is gone on with after the next start")
+            return
+        for uploads in self._uploads.values():
+            uploads.presence.end()
 
     def uploads_of(self, served: ServedGallery) -> Uploads:
         """The folder of uploads to a gallery."""
@@ -84,7 +97,9 @@ class Adding:
             if not taken:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in refused[:5])
                 more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
-                raise Problem(422, f"none of the pictures can be added: {reasons}{more}", "image-unreadable")
+                detail = f"none of the pictures can be added: {reasons}{more}"
+                listed = [{"name": shown_text(name), "reason": shown_text(reason)} for name, reason in refused]
+                raise Problem(422, detail, "image-unreadable", refused=listed)
             uploads = self._uploads[served.name]
             with uploads.lock:
                 names, new = uploads.keep(taken)
@@ -133,18 +148,19 @@ class Adding:
             if asked.kind == "paths":
                 self._add(served, [Path(path) for path in asked.paths], progress, self._roots)
                 return
-            uploads = self._uploads[served.name]
-            files = [uploads.folder / os.path.basename(name) for name in asked.names]
-            there = [file for file in files if file.is_file() and not file.is_symlink()]  # or deleted meanwhile
-            self._add(served, there, progress, [uploads.folder], len(there))
+            self._add_uploads(served, asked.names, progress)
 
         def at_end(status: JobStatus) -> None:
+            if status.state == "failed" and asked.names:
+                self._failed[served.name][asked.job] = asked  # somebody was told that they are kept
+                return
             try:
                 if status.state == "cancelled" and asked.names:
                     self._drop_uploads(served, asked)
             finally:
-                self._claimed.pop(asked.job, None)
-                self._unfinished[served.name].forget(asked.job)
+                self._forget(served, asked)
+            if status.state == "done":
+                self._try_again(served)
 
         return self.jobs.submit(
             served.name,
@@ -156,9 +172,38 @@ class Adding:
             created=since,
         )
 
+    def _try_again(self, served: ServedGallery) -> None:
+        """Index uploads whose jobs have failed, as for want of space, now that others could be indexed."""
+        failed = self._failed[served.name]
+        again, names = list(failed.values()), tuple(name for asked in failed.values() for name in asked.names)
+        failed.clear()
+
+        def at_end(status: JobStatus) -> None:
+            for asked in again:
+                if status.state == "done":
+                    self._forget(served, asked)
+                else:
+                    failed[asked.job] = asked
+
+        if again:
+            job = secrets.token_hex(8)
+            self.jobs.submit(
+                served.name, lambda progress: self._add_uploads(served, names, progress), job, at_end=at_end, quiet=True
+            )
+
+    def _forget(self, served: ServedGallery, asked: UnfinishedJob) -> None:
+        self._claimed.pop(asked.job, None)
+        self._unfinished[served.name].forget(asked.job)
+
     def _all_uploads(self, served: ServedGallery) -> Callable[[JobProgress], None]:
         folder = self._uploads[served.name].folder
         return lambda progress: self._add(served, [folder], progress, [folder])
+
+    def _add_uploads(self, served: ServedGallery, names: Sequence[str], progress: JobProgress) -> None:
+        folder = self._uploads[served.name].folder
+        files = [folder / os.path.basename(name) for name in dict.fromkeys(names)]
+        there = [file for file in files if file.is_file() and not file.is_symlink()]  # or deleted meanwhile
+        self._add(served, there, progress, [folder], len(there))
 
     def _add(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -34,6 +35,7 @@ __all__ = ["PROBLEM_JSON", "Problem", "install_handlers", "problem_of", "problem
 
 PROBLEM_JSON = "application/problem+json"
 _BUSY_SECONDS = 5
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _log = logging.getLogger("patchwise.server")
 
 
@@ -45,11 +47,14 @@ class Problem(HTTPException):
         detail: what is wrong, and what to do.
         kind: the last part of the problem's type, such as "box".
         headers: further headers of the answer.
+        more: further members of the answer.
     """
 
-    def __init__(self, status: int, detail: str, kind: str = "about", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, detail: str, kind: str = "about", headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
         super().__init__(status, detail, dict(headers) if headers else None)
-        self.kind = kind
+        self.kind, self.more = kind, more
 
 
 def problem_of(error: PatchwiseError) -> Problem:
@@ -102,11 +107,14 @@ def install_handlers(app: FastAPI, allowed: Callable[[FastAPI, str], Sequence[st
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        kind = error.kind if isinstance(error, Problem) else "about"
+        kind, more = (error.kind, error.more) if isinstance(error, Problem) else ("about", {})
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in _FULL:  # where uploads come in
+            return await library(request, StorageFull(f"an upload cannot be received ({cause.strerror})"))
         headers = dict(error.headers or {})
         if error.status_code == 405 and (methods := allowed(app, request.url.path)):
             headers["Allow"] = ", ".join(methods)  # the framework names those of one route alone
-        return problem_response(error.status_code, str(error.detail), kind, headers)
+        return problem_response(error.status_code, str(error.detail), kind, headers, **more)
 
     async def library(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, PatchwiseError)

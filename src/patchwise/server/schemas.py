@@ -62,6 +62,7 @@ class Problem(BaseModel):
     status: int = Field(examples=[422])
     detail: str = Field(examples=["box 40,30,20,60: x1 must be greater than x0"])
     errors: list[dict[str, Any]] | None = Field(None, description="What is wrong with each part of the request")
+    refused: list[Refused] | None = Field(None, description="Uploads that were not taken, where none was")
 
 
 class MetadataColumn(_Shape):
@@ -71,6 +72,7 @@ class MetadataColumn(_Shape):
     kind: Literal["text", "number", "mixed"]
     images: int = Field(description="How many images have a value")
     values: list[MetadataValue] = Field(description="The most frequent values, at most 50")
+    counts: list[int] = Field(description="How many images have each of these values")
     minimum: float | None = None
     maximum: float | None = None
 

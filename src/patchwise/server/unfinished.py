@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from patchwise.errors import StorageFull
+from patchwise.server.presence import Presence
 from patchwise.whole_files import force_folder, whole_file
 
 __all__ = ["Unfinished", "UnfinishedJob"]
@@ -43,13 +44,19 @@ class UnfinishedJob:
 
 
 class Unfinished:
-    """One small file for each job, in a hidden folder beside what was uploaded."""
+    """One small file for each job, in a hidden folder beside what was uploaded.
 
-    def __init__(self, uploads: Path) -> None:
+    Args:
+        uploads: that folder.
+        presence: this server among those that may use it.
+    """
+
+    def __init__(self, uploads: Path, presence: Presence | None = None) -> None:
         self._folder = uploads / ".jobs"
+        self._presence = presence or Presence(uploads)
 
     def write(self, job: UnfinishedJob) -> None:
-        """Remember a job; when this returns, no crash makes it forgotten.
+        """Remember a job as one of this server; when this returns, no crash makes it forgotten.
 
         Raises:
             StorageFull: the disk refused.
@@ -57,8 +64,9 @@ class Unfinished:
         try:
             new = not self._folder.is_dir()
             self._folder.mkdir(parents=True, exist_ok=True)
+            self._presence.begin()
             with whole_file(self._file(job.job)) as beside:
-                beside.write_text(json.dumps(asdict(job)), encoding="ascii")
+                beside.write_text(json.dumps({**asdict(job), "server": self._presence.name}), encoding="ascii")
             force_folder(self._folder)
             if new:
                 force_folder(self._folder.parent)
@@ -72,20 +80,28 @@ class Unfinished:
             self._file(job).unlink(missing_ok=True)
 
     def read(self) -> list[UnfinishedJob]:
-        """All that is remembered, the oldest first. Files that cannot be read are named in the log and left alone."""
+        """What no other server that runs has taken on, the oldest first.
+
+        Files that cannot be read are named in the log and left alone.
+        """
         found = []
         for file in sorted(self._folder.glob("*.json")):
             try:
-                kept = _checked(json.loads(file.read_text(encoding="ascii")))
+                plain = json.loads(file.read_text(encoding="ascii"))
+                kept, server = _checked(plain), plain.get("server")
+            except FileNotFoundError:  # done by another server just now
+                continue
             except (OSError, ValueError, TypeError, KeyError) as error:
                 _log.warning("%s: an unfinished job cannot be read (%s)", file, error)
                 continue
-            if kept.job == file.stem:
+            if kept.job == file.stem and not (isinstance(server, str) and self._presence.is_there(server)):
                 found.append(kept)
         return sorted(found, key=lambda one: (one.since, one.job))
 
     def tidy(self) -> None:
-        """Delete what a killed server left half written."""
+        """Delete what a killed server left half written, unless others may be writing."""
+        if not self._presence.is_alone():
+            return
         for file in self._folder.glob(".*.new"):
             with suppress(OSError):
                 file.unlink()

@@ -15,6 +15,7 @@ from pathlib import Path
 from patchwise.errors import StorageFull
 from patchwise.images import digest_of, image_suffixes, read_picture
 from patchwise.server.contents import format_of
+from patchwise.server.presence import Presence
 from patchwise.whole_files import force_folder
 
 __all__ = ["Uploads", "check_picture", "safe_name"]
@@ -37,6 +38,7 @@ _DIGEST_PIECE = 12
 _NOT_IN_NAMES = re.compile(r'[<>:"|?*]')  # Windows refuses them
 _KEPT_NAME = re.compile(r"-([0-9a-f]{12})(?:[0-9a-f]{20})?\.[a-z0-9]+$")
 _TEMPORARY, _REMOVED = ".new", ".removed"
+_OF_SERVER = re.compile(r"\.([0-9a-f]{8})-")
 
 
 def check_picture(name: str, content: bytes, max_pixels: int) -> str:
@@ -49,7 +51,7 @@ def check_picture(name: str, content: bytes, max_pixels: int) -> str:
     return format_of(content)
 
 
-def safe_name(name: str, digest: str, file_format: str, digest_length: int = _DIGEST_PIECE) -> str:
+def safe_name(name: str, digest: str, file_format: str, digest_length: int = _DIGEST_PIECE, server: str = "") -> str:
     """A file name that stays in its folder on every system, made of what a client calls a picture.
 
     Args:
@@ -57,6 +59,7 @@ def safe_name(name: str, digest: str, file_format: str, digest_length: int = _DI
         digest: the image id, a piece of which keeps names apart.
         file_format: the true format, which gives the ending.
         digest_length: how long that piece is.
+        server: what else keeps names apart, where several servers use one folder.
     """
     base = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
     # Categories: other (controls, surrogates, invisible directions) and separators.
@@ -66,18 +69,21 @@ def safe_name(name: str, digest: str, file_format: str, digest_length: int = _DI
     if suffix.lower() not in image_suffixes():
         stem += suffix
     stem = stem.lstrip(" .-~").encode()[:_STEM_BYTES].decode(errors="ignore").rstrip(" .")
-    return f"{stem or 'picture'}-{digest[:digest_length]}{_SUFFIXES.get(file_format, '.img')}"
+    own = f"-{server}" if server else ""
+    return f"{stem or 'picture'}{own}-{digest[:digest_length]}{_SUFFIXES.get(file_format, '.img')}"
 
 
 class Uploads:
     """The folder of one gallery's uploads; it is made when the first image comes. Links in it are never followed.
 
-    Whoever changes files holds `lock`.
+    Whoever changes files holds `lock`. Other servers may use the same folder: then each keeps files under names of its
+    own, and leaves alone what belongs to one that still runs.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))
         self.lock = threading.RLock()
+        self.presence = Presence(self.folder)
         self._names: dict[str, str] | None = None  # piece of the digest: a file that may hold it
 
     def holds(self, path: str) -> bool:
@@ -97,8 +103,9 @@ class Uploads:
         new: list[str] = []
         with self.lock, self._writing():
             try:
+                server = "" if self.presence.is_alone() else self.presence.name
                 for name, content, file_format in pictures:
-                    kept, is_new = self._keep(name, content, file_format)
+                    kept, is_new = self._keep(name, content, file_format, server)
                     names.append(kept)
                     new += [kept] if is_new else []
                 force_folder(self.folder)
@@ -129,7 +136,7 @@ class Uploads:
             try:
                 with self._writing():
                     for path in map(Path, paths):
-                        aside = self.folder / f".{secrets.token_hex(8)}-{path.name[:100]}{_REMOVED}"
+                        aside = self.folder / f"{self._hidden()}-{path.name[:100]}{_REMOVED}"
                         if self.holds(str(path)):
                             with suppress(FileNotFoundError):
                                 path.rename(aside)
@@ -147,6 +154,9 @@ class Uploads:
         """Delete what a killed server left: half-written files, and those under way to being deleted."""
         for entry in self._entries():
             if entry.name.startswith(".") and entry.name.endswith((_TEMPORARY, _REMOVED)):
+                server = _OF_SERVER.match(entry.name)
+                if server and (server[1] == self.presence.name or self.presence.is_there(server[1])):
+                    continue
                 with suppress(OSError):
                     os.unlink(entry.path)
 
@@ -154,16 +164,19 @@ class Uploads:
         """Whether there is no file to be found."""
         return all(entry.name.startswith(".") for entry in self._entries())
 
-    def _keep(self, name: str, content: bytes, file_format: str) -> tuple[str, bool]:
+    def _keep(self, name: str, content: bytes, file_format: str, server: str) -> tuple[str, bool]:
         digest = digest_of(content)
         piece = digest[:_DIGEST_PIECE]
-        for wanted in filter(None, (self._known().get(piece), safe_name(name, digest, file_format))):
+        known = self._known().get(piece)
+        if known is not None and server and f"-{server}-" not in known:
+            known = None  # another server may delete it
+        for wanted in filter(None, (known, safe_name(name, digest, file_format, server=server))):
             found = self._look(wanted, content)
             if found is not False:
                 break
         else:
             # Pieces of digests can be made to meet, so another picture may have the name: then the whole digest.
-            wanted = safe_name(name, digest, file_format, len(digest))
+            wanted = safe_name(name, digest, file_format, len(digest), server)
             found = self._look(wanted, content)
         if found:
             return wanted, False
@@ -187,7 +200,7 @@ class Uploads:
             return True
 
     def _write(self, name: str, content: bytes) -> None:
-        temporary = self.folder / f".{secrets.token_hex(8)}{_TEMPORARY}"
+        temporary = self.folder / f"{self._hidden()}{_TEMPORARY}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -198,6 +211,10 @@ class Uploads:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+    def _hidden(self) -> str:
+        """The beginning of a name that is no picture's, and says whose it is."""
+        return f".{self.presence.name}-{secrets.token_hex(8)}"
 
     def _known(self) -> dict[str, str]:
         if self._names is None:
@@ -216,6 +233,7 @@ class Uploads:
     def _writing(self) -> Iterator[None]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self.presence.begin()
             yield
         except OSError as error:
             raise StorageFull(f"{self.folder}: an upload cannot be kept ({error.strerror or error})") from error

@@ -115,7 +115,12 @@ async function sendBatch(task, batch) {
       if ([409, 429, 503].includes(error.status) && tries < PATIENCE) {
         await new Promise((settle) => setTimeout(settle, Math.min(error.retryAfter ?? 1, 10) * 1000));
       } else if ([413, 415, 422].includes(error.status)) {
-        // What is wrong with each file is told where it comes alone.
+        const { refused } = error.problem;
+        if (Array.isArray(refused)) {
+          task.refused.push(...refused);
+          return null;
+        }
+        // What is wrong with one of them is told where it comes alone.
         if (batch.length > 1) return inHalves(task, batch);
         const { name } = batch[0];
         task.refused.push({ name, reason: error.message.split(`${name}: `).pop() });
