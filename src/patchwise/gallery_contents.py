@@ -63,6 +63,10 @@ class GalleryContents:
         """Changes whenever images or what is said of them do, and with every opening."""
         return ".".join([self._opened, *map(str, self._store.catalogue.data_version())])
 
+    def is_in_place(self) -> bool:
+        """Whether the gallery's directory still holds what was opened, and was neither deleted nor made anew."""
+        return self._store.catalogue.is_in_place()
+
     def images(
         self,
         under: Sequence[str | os.PathLike[str]] = (),

@@ -687,3 +687,52 @@ def test_a_reader_at_work_does_not_hold_a_writer_up(filled: Store) -> None:
             writer.add([make_encoded("/later.png", 78)])
         assert reader.catalogue.known() == seen
     assert "/later.png" in filled.catalogue.known()
+
+
+# Replaced while it is open
+
+
+def _damage_seen(folder: Path) -> list[str]:
+    with Store(folder) as again:
+        return [str(problem) for problem in again.verify().problems]
+
+
+@pytest.mark.parametrize("anew", [True, False], ids=["made anew", "deleted"])
+def test_a_gallery_that_was_replaced_since_it_was_opened_is_left_alone(
+    filled: Store, manifest: Manifest, anew: bool
+) -> None:
+    """Its catalogue is the one that was opened, but lock and shards are found by their paths."""
+    folder = filled.folder
+    assert filled.catalogue.is_in_place()
+    shutil.rmtree(folder)
+    if anew:
+        with Store.create(folder, manifest) as made, made.writer() as writer:
+            writer.add([make_encoded(f"/new/{seed}", seed) for seed in range(20, 40)])
+
+    def whole() -> dict[str, bytes]:
+        return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    before = whole()
+    assert not filled.catalogue.is_in_place()
+    for work in (
+        lambda: filled.writer().__enter__(),
+        lambda: filled.joining_writer().__enter__(),
+        lambda: filled.verify(repair=True),
+        filled.snapshot,
+    ):
+        with pytest.raises(GalleryNotFound, match="deleted or made anew since it was opened"):
+            work()
+    assert whole() == before and folder.exists() == anew
+    if anew:
+        assert _damage_seen(folder) == []
+
+
+def test_a_gallery_that_is_replaced_under_a_writer_is_left_alone(filled: Store, manifest: Manifest) -> None:
+    folder = filled.folder
+    with pytest.raises(GalleryNotFound, match="made anew"), filled.writer() as writer:
+        shutil.rmtree(folder)
+        with Store.create(folder, manifest) as made, made.writer() as other:
+            other.add([make_encoded(f"/new/{seed}", seed) for seed in range(20, 40)])
+        with pytest.raises(GalleryNotFound, match="made anew"):
+            writer.add([make_encoded("/p/9", 9)])
+    assert _damage_seen(folder) == []

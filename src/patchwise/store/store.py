@@ -135,9 +135,10 @@ class Store:
         Raises:
             GalleryBusy: another process is writing.
             GalleryDamaged: a shard is missing or cut short, so that nothing may be appended.
+            GalleryNotFound: the gallery was deleted or made anew since it was opened.
         """
         with self._joining, ExitStack() as beginning:
-            beginning.enter_context(_exclusive(self.folder))
+            beginning.enter_context(self._alone())
             committed = self.catalogue.shards()
             self.shards.check(committed, self.catalogue.codecs())
             forget_uncommitted(self.folder, committed)
@@ -145,11 +146,19 @@ class Store:
             held = beginning.pop_all()
         try:
             yield made
+            self.catalogue.check_in_place()
             forget_dropped(self.folder, self.catalogue)
             self.catalogue.tidy()
         finally:
             with self._joining, held:
                 self._at_work = None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.catalogue.check_in_place()  # to lock a gallery that was deleted would make its folder again
+        with _exclusive(self.folder):
+            self.catalogue.check_in_place()
+            yield
 
     @contextmanager
     def joining_writer(self) -> Iterator[Writer]:
@@ -159,7 +168,7 @@ class Store:
         in the process meanwhile, a long run or another moment, waits for this one.
 
         Raises:
-            GalleryBusy, GalleryDamaged: as `writer`.
+            GalleryBusy, GalleryDamaged, GalleryNotFound: as `writer`.
         """
         with self._joining:  # held, so that the other cannot let go of the gallery meanwhile
             if self._at_work is not None:
@@ -228,14 +237,19 @@ class Store:
 
         Raises:
             GalleryDamaged: a shard is missing or cut short.
+            GalleryNotFound: the gallery was deleted or made anew since it was opened.
         """
         while True:
             version = self.catalogue.data_version()
             try:
-                return Snapshot(self.catalogue, self.shards)
+                found = Snapshot(self.catalogue, self.shards)
+                self.catalogue.check_in_place()  # or the shards that were mapped may be those of another gallery
+                return found
             except FileNotFoundError:
+                self.catalogue.check_in_place()
                 continue  # gone between the check and the mapping: the next round knows why
             except GalleryDamaged:
+                self.catalogue.check_in_place()
                 # Another process may have compacted after the catalogue was read; what it says now has its files.
                 if self.catalogue.data_version() == version:
                     raise
@@ -247,7 +261,7 @@ class Store:
         """
         if not repair:
             return verify(self.catalogue, self.shards, progress)[0]
-        with _exclusive(self.folder):
+        with self._alone():
             report, damaged = verify(self.catalogue, self.shards, progress)
             with self.catalogue.transaction():
                 self.catalogue.drop_contents(damaged)
