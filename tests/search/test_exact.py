@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,31 @@ def test_everything_allowed_is_as_if_nothing_was_said(snapshot: Snapshot, querie
             assert set(one.pictures.tolist()) == set(other.pictures.tolist())
             order, other_order = np.argsort(one.pictures), np.argsort(other.pictures)
             np.testing.assert_allclose(one.scores[order], other.scores[other_order], atol=2e-6)
+
+
+@pytest.mark.parametrize("resident_bytes", RESIDENT)
+def test_threads_that_allow_different_pictures_each_get_their_own(
+    snapshot: Snapshot, queries: np.ndarray, resident_bytes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact, "_PICKED", 0.0)
+    searcher = ExactSearcher(snapshot, resident_bytes)
+    generator = np.random.default_rng(0)
+    masks = [None, *(generator.random(len(snapshot)) < share for share in (0.2, 0.5, 0.8, 1.0))]
+    asked = [(queries[first : first + 3], k, mask) for first in range(6) for k in (1, 4) for mask in masks]
+    alone = [searcher.top(*each) for each in asked]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(lambda each: searcher.top(*each), asked))
+    for one, other in zip(alone, together, strict=True):
+        assert [set(each.pictures.tolist()) for each in one] == [set(each.pictures.tolist()) for each in other]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+def test_one_pass_serves_those_who_allow_much(
+    snapshot: Snapshot, queries: np.ndarray, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher, passes = ExactSearcher(snapshot), []
+    one_pass = searcher._pass
+    monkeypatch.setattr(searcher, "_pass", lambda *asked: passes.append(1) or one_pass(*asked))
+    allowed = np.cumsum(np.diff(snapshot.starts)) <= share * snapshot.rows
+    searcher.top(queries, 3, allowed)
+    assert len(passes) == (share > exact._PICKED)

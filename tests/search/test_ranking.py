@@ -14,8 +14,9 @@ from PIL import Image
 from conftest import FakeEncoder, make_picture
 from patchwise import Explanation, Gallery, Hit
 from patchwise.errors import UsageError
-from patchwise.search import Candidates, ExactSearcher, rank
-from patchwise.store import Snapshot
+from patchwise.search import Candidates, CompressedSearcher, ExactSearcher, Searcher, compressed, exact, rank
+from patchwise.store import Selection, Snapshot
+from search.coded import WIDE, index_of
 from search.conftest import LEVELS, Stored, ranked
 
 EVERYTHING = 1000
@@ -151,6 +152,46 @@ def test_whatever_found_the_candidates(snapshot: Snapshot, queries: np.ndarray, 
     resident = list(rank(snapshot, ExactSearcher(snapshot, 10**9), queries, k=k))
     assert list(rank(snapshot, ExactSearcher(snapshot, 0), queries, k=k)) == resident
     assert list(rank(snapshot, EveryPicture(snapshot), queries, k=k)) == resident
+
+
+@pytest.fixture(scope="module")
+def searchers(snapshot: Snapshot) -> dict[str, Searcher]:
+    index = index_of(snapshot)
+    return {
+        "in memory": ExactSearcher(snapshot, 10**9),
+        "on disk": ExactSearcher(snapshot, 0),
+        "by codes": CompressedSearcher(snapshot, index, WIDE),
+    }
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), k=st.integers(1, 20), offset=st.integers(0, 5), picked=st.sampled_from([0.0, exact._PICKED, 1]))
+@pytest.mark.parametrize("which", ["in memory", "on disk", "by codes"])
+def test_any_selection_gives_the_whole_answer_without_what_is_left_out(
+    snapshot: Snapshot,
+    searchers: dict[str, Searcher],
+    answers: list[list[Hit]],
+    queries: np.ndarray,
+    which: str,
+    data: st.DataObject,
+    k: int,
+    offset: int,
+    picked: float,
+) -> None:
+    """However many may be found, and whether they are picked out or everything is passed over."""
+    paths = sorted(hit.path for hit in answers[0])
+    selected = data.draw(st.sets(st.sampled_from(paths)) | st.just(set(paths)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "_PICKED", picked)
+        patch.setattr(compressed, "_SCANNED_PER_SCORED", 10**9)
+        patch.setattr(compressed, "_LEAST_REGIONS", 1)
+        selection = Selection(tuple(sorted(selected)))
+        found = list(rank(snapshot, searchers[which], queries, k=k, offset=offset, selection=selection))
+    for hits, whole in zip(found, answers, strict=True):
+        left = [hit for hit in whole if hit.path in selected][offset : offset + k]
+        assert [hit.path for hit in hits] == [hit.path for hit in left]
+        assert [hit.rank for hit in hits] == list(range(offset + 1, offset + 1 + len(hits)))
+        assert [hit.regions for hit in hits] == [hit.regions for hit in left]
 
 
 def test_identical_files_are_ordered_by_path(answers: list[list[Hit]]) -> None:

@@ -18,10 +18,14 @@ class Gate:
 
     def __init__(self) -> None:
         self.asked: list[list[tuple[float, int]]] = []
+        self.allowed: list[list[np.ndarray | None]] = []
         self.begun, self.go = threading.Event(), threading.Event()
 
-    def __call__(self, queries: np.ndarray, ks: Sequence[int]) -> list[Candidates]:
+    def __call__(
+        self, queries: np.ndarray, ks: Sequence[int], allowed: Sequence[np.ndarray | None]
+    ) -> list[Candidates]:
         self.asked.append(list(zip(queries[:, 0].tolist(), ks, strict=True)))
+        self.allowed.append(list(allowed))
         self.begun.set()
         assert self.go.wait(20)
         if (queries < 0).any():
@@ -95,3 +99,21 @@ def test_a_query_that_fails_fails_for_nobody_else() -> None:
         with pytest.raises(ValueError, match="negative"):
             bad.result()
     assert shared._waiting == []
+
+
+def test_those_who_share_a_pass_each_allow_what_they_want() -> None:
+    gate = Gate()
+    shared = Together()
+    masks = {number: np.arange(4) < number if number % 2 else None for number in range(1, 5)}
+    with ThreadPoolExecutor(5) as threads:
+        first = threads.submit(shared.top, gate, query(9), 1, masks[1])
+        assert gate.begun.wait(20)
+        others = [threads.submit(shared.top, gate, query(number, -0.0), 2, masks[number]) for number in masks]
+        all_wait(shared, len(others))
+        gate.go.set()
+        for each in (first, *others):
+            each.result()
+    assert gate.allowed[0] == [masks[1]] and len(gate.allowed) == 2
+    numbers = [number for number, _ in gate.asked[1]]
+    for place in range(0, len(numbers), 2):
+        assert gate.allowed[1][place] is gate.allowed[1][place + 1] is masks[int(numbers[place])]

@@ -20,6 +20,7 @@ __all__ = ["ROUNDING", "ExactSearcher"]
 _BLOCK_ROWS = 65_536
 _PRODUCTS = 2 * 2**20  # cosines of regions with queries computed at once: few enough to stay in a cache
 _WAITING_SCORES = 32 * 2**20  # cosines of pictures with queries gathered before the best are picked
+_PICKED = 0.15  # share of all rows up to which those of chosen pictures are scored sooner by themselves
 # Two float32 sums of the same products, in another order, differ by less than this for unit vectors.
 ROUNDING = 1e-5
 
@@ -54,21 +55,33 @@ class ExactSearcher:
         """
         if len(queries) == 0:
             return []
-        if allowed is not None:
+        if allowed is not None and self._are_few(allowed):
             return self._top_of(queries, k, np.flatnonzero(allowed))
-        return self._together.top(self._pass, queries, k)
+        return self._together.top(self._pass, queries, k, allowed)
 
-    def _pass(self, queries: npt.NDArray[np.float32], ks: Sequence[int]) -> list[Candidates]:
-        """The same, where each query has its own k."""
+    def _are_few(self, allowed: npt.NDArray[np.bool_]) -> bool:
+        """Whether it is quicker to look at these pictures alone than to pass over everything."""
+        if self.resident is None:  # what need not be read from disk is not
+            return not allowed.all()
+        rows = int(np.diff(self._snapshot.starts)[allowed].sum())
+        return rows <= _PICKED * self._snapshot.rows
+
+    def _pass(
+        self,
+        queries: npt.NDArray[np.float32],
+        ks: Sequence[int],
+        allowed: Sequence[npt.NDArray[np.bool_] | None],
+    ) -> list[Candidates]:
+        """The same in one pass over everything, where each query has its own k and its own pictures."""
         kept = [Candidates(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
         waiting: list[_Scored] = []
         for scored in self._best(queries):
             waiting.append(scored)
             if sum(len(each.pictures) for each in waiting) * len(queries) >= _WAITING_SCORES:
-                _keep_best(kept, waiting, ks)
+                _keep_best(kept, waiting, ks, allowed)
                 waiting = []
         if waiting:
-            _keep_best(kept, waiting, ks)
+            _keep_best(kept, waiting, ks, allowed)
         return kept
 
     def _top_of(self, queries: npt.NDArray[np.float32], k: int, pictures: npt.NDArray[np.int64]) -> list[Candidates]:
@@ -130,16 +143,24 @@ class _Scored(NamedTuple):
     best: npt.NDArray[np.float32]
 
 
-def _keep_best(kept: list[Candidates], blocks: list[_Scored], ks: Sequence[int]) -> None:
-    """Merge the scores of more pictures into each query's best."""
+def _keep_best(
+    kept: list[Candidates],
+    blocks: list[_Scored],
+    ks: Sequence[int],
+    allowed: Sequence[npt.NDArray[np.bool_] | None],
+) -> None:
+    """Merge the scores of more pictures into each query's best of those that it allows."""
     of_all = np.concatenate([block.best for block in blocks], axis=1)
     seen = np.concatenate([block.pictures for block in blocks])
-    for query, (scores, k) in enumerate(zip(of_all, ks, strict=True)):
+    for query, (scores, k, may_be) in enumerate(zip(of_all, ks, allowed, strict=True)):
         held_pictures, held_scores = kept[query]
         entering = seen
+        if may_be is not None:
+            chosen = may_be[seen]
+            entering, scores = entering[chosen], scores[chosen]
         if len(held_scores) >= k:  # what cannot enter is left out before anything is copied
             enters = scores >= held_scores.min()
-            entering, scores = seen[enters], scores[enters]
+            entering, scores = entering[enters], scores[enters]
         pictures = np.concatenate([held_pictures, entering])
         scores = np.concatenate([held_scores, scores])
         if len(scores) > k:

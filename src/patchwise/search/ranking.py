@@ -38,6 +38,8 @@ def rank(
     """
     allowed = None if selection is None or selection.everything else snapshot.pictures(selection)
     searched = len(snapshot) if allowed is None else int(np.count_nonzero(allowed))
+    if searched == len(snapshot):  # every picture has a file that is selected
+        allowed = None
     of_query = [None] * len(queries) if parts is None else parts
     for query, own, candidates in zip(queries, of_query, searcher.top(queries, offset + k, allowed), strict=True):
         scores = dict(zip(candidates.pictures.tolist(), _scores_of(snapshot, candidates.pictures, query), strict=True))

@@ -16,13 +16,15 @@ __all__ = ["Together"]
 
 _QUERIES_AT_ONCE = 64
 
-Pass = Callable[[npt.NDArray[np.float32], Sequence[int]], list[Candidates]]
+Mask = npt.NDArray[np.bool_]
+Pass = Callable[[npt.NDArray[np.float32], Sequence[int], Sequence[Mask | None]], list[Candidates]]
 
 
 @dataclass(eq=False)
 class _Asked:
     queries: npt.NDArray[np.float32]
     k: int
+    allowed: Mask | None
     answers: list[Candidates] | None = None
 
 
@@ -37,16 +39,20 @@ class Together:
         self._turn, self._lock = threading.Lock(), threading.Lock()
         self._waiting: list[_Asked] = []
 
-    def top(self, search: Pass, queries: npt.NDArray[np.float32], k: int) -> list[Candidates]:
+    def top(
+        self, search: Pass, queries: npt.NDArray[np.float32], k: int, allowed: Mask | None = None
+    ) -> list[Candidates]:
         """At least the k best pictures of each query.
 
         Args:
-            search: finds pictures for (Q, dimension) queries, at least as many of the best for each as it is told; the
-                same for all who ask. It is not kept, so that the vectors behind it are let go of when nobody asks.
+            search: finds pictures for (Q, dimension) queries, at least as many of the best for each as it is told,
+                among those that it allows; the same for all who ask. It is not kept, so that the vectors behind it are
+                let go of when nobody asks.
             queries: (Q, dimension).
             k: how many.
+            allowed: which pictures may be found, (pictures,) bool; None for all.
         """
-        asked = _Asked(queries, k)
+        asked = _Asked(queries, k, allowed)
         with self._lock:
             self._waiting.append(asked)
         with self._turn:
@@ -73,14 +79,20 @@ class Together:
         """The answers to the first of a group; those to the others are put where they wait for them."""
         first = group[0]
         try:
-            ks = [asked.k for asked in group for _ in asked.queries]
-            found = iter(search(np.concatenate([asked.queries for asked in group]), ks))
+            found = iter(_all_of(group, search))
         except Exception:
             if len(group) == 1:
                 raise
             # It may be the fault of another one. Each of them tries by itself when it has its turn.
-            return search(first.queries, [first.k] * len(first.queries))
+            return _all_of([first], search)
         answers = [list(islice(found, len(asked.queries))) for asked in group]
         for asked, of_asked in zip(group, answers, strict=True):
             asked.answers = of_asked
         return answers[0]
+
+
+def _all_of(group: Sequence[_Asked], search: Pass) -> list[Candidates]:
+    """One pass for all who are in a group."""
+    of_query = [asked for asked in group for _ in asked.queries]
+    queries = np.concatenate([asked.queries for asked in group])
+    return search(queries, [asked.k for asked in of_query], [asked.allowed for asked in of_query])
