@@ -191,3 +191,20 @@ def test_second_looks_are_taken_once(gallery: Gallery, folder: Path) -> None:
     once = gallery.encoder.encoded_regions - before
     gallery.search(folder / "01.png", k=5, rerank="refine:3", collapse=True)
     assert gallery.encoder.encoded_regions - before == 2 * once
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"min_score": 0.1}, {"collapse": True}, {"expand": "average"}, {"fuse": "rank"}, {"rerank": "refine:3"}]
+)
+@pytest.mark.parametrize(
+    ("limit", "said"), [({"where": "nosuch = 1"}, "nosuch"), ({"under": ["/nowhere"]}, "holds no image from there")]
+)
+def test_what_no_query_could_be_answered_with_is_refused_at_once_in_every_mode(
+    gallery: Gallery, folder: Path, how: dict[str, object], limit: dict[str, object], said: str
+) -> None:
+    queries = [(folder / f"{seed:02d}.png", None) for seed in range(3)]
+    with pytest.raises(UsageError, match=said) as many:
+        list(gallery.search_many(queries, **limit, **how))  # type: ignore[arg-type]
+    with pytest.raises(UsageError) as one:
+        gallery.search(folder / "00.png", **limit, **how)  # type: ignore[arg-type]
+    assert str(one.value) == str(many.value)

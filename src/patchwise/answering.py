@@ -81,13 +81,14 @@ class Answering:
         fetch, max_pixels: how pictures are opened again for a second look.
 
     Raises:
-        UsageError: no such re-ranker.
+        UsageError: no such re-ranker, or nothing that `under` or `where` could mean in this gallery.
         MissingExtra: a package that one needs is not installed.
     """
 
     def __init__(self, gallery: GallerySearch, wanted: Wanted, *, fetch: bool, max_pixels: int) -> None:
         self._gallery, self._wanted = gallery, wanted
         self._look = SecondLook(gallery, wanted.rerank, fetch=fetch, max_pixels=max_pixels)
+        self._selection = gallery.selection(wanted)
         self._heads: dict[tuple[bytes, int], list[Hit]] = {}
 
     def answers(self, asked: Sequence[EncodedQuery]) -> Iterator[list[Hit] | PatchwiseError]:
@@ -178,4 +179,4 @@ class Answering:
             np.stack(vectors) if vectors else np.empty((0, self._gallery.encoder.dimension), dtype=np.float32)
         )
         parts = [query.part_vectors if len(query.parts) > 1 else None for query in asked]
-        return self._gallery.ranked(stacked, parts, wanted)
+        return self._gallery.ranked(stacked, parts, wanted, self._selection)

@@ -252,7 +252,7 @@ class GallerySearch(ABC):
     ) -> Iterator[list[Hit]]:
         """Search with query vectors of this gallery's encoder: (Q, dimension) float32, unit length."""
         wanted = Wanted(k, offset, min_score, under, where, 1.0 if exact else recall)
-        return map(self._described, self.ranked(vectors, None, wanted))
+        return map(self._described, self.ranked(vectors, None, wanted, self.selection(wanted)))
 
     def explain(
         self,
@@ -296,10 +296,13 @@ class GallerySearch(ABC):
         vectors: npt.NDArray[np.float32],
         parts: Sequence[npt.NDArray[np.float32] | None] | None,
         wanted: Wanted,
+        selection: Selection,
     ) -> Iterator[list[Hit]]:
-        """Hits of the first look alone, for (Q, dimension) unit vectors and those of their parts, if any."""
+        """Hits of the first look alone, for (Q, dimension) unit vectors and those of their parts, if any.
+
+        `selection` is what `selection` made of what is wanted.
+        """
         snapshot, searcher = self.current(wanted.recall)
-        selection = self._selection(snapshot, wanted)
         return rank(
             snapshot,
             searcher,
@@ -323,15 +326,16 @@ class GallerySearch(ABC):
             for hit, metadata in zip(hits, described, strict=True)
         ]
 
-    def _selection(self, snapshot: Snapshot, wanted: Wanted) -> Selection:
-        """The files that may be found.
+    def selection(self, wanted: Wanted) -> Selection:
+        """The files that may be found, as far as is known now.
 
         Raises:
             UsageError: a folder without images, or a condition that cannot be read or names no known column.
         """
+        snapshot = self.snapshot()
         folders = tuple(os.path.abspath(path) for path in wanted.under)
         for folder in folders:
-            if not snapshot.pictures(Selection((folder,))).any():
+            if not snapshot.is_any_selected(Selection((folder,))):
                 raise UsageError(f"{folder}: the gallery {self.path} holds no image from there")
         condition = fitting(wanted.where, snapshot.metadata_columns) if wanted.where else None
         return Selection(folders or None, condition)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from patchwise.codecs import Codec
 from patchwise.store import Encoded, Selection, Snapshot, Store, files
 from patchwise.store import shards as shards_module
+from patchwise.store import snapshot as snapshot_module
 from patchwise.store.files import MappedRows
 from store.conftest import DIMENSION, make_encoded
 
@@ -241,6 +242,7 @@ def test_pictures_under_folders(folders: Store, under: list[str], expected: set[
         allowed = snapshot.pictures(Selection(tuple(under)))
         assert allowed.dtype == np.bool_ and allowed.shape == (5,)
         assert set(np.flatnonzero(allowed)) == expected
+    assert snapshot.is_any_selected(Selection(tuple(under))) == bool(expected)
     assert {index for _, index in snapshot.paths(range(5), Selection(tuple(under)))} == expected
 
 
@@ -275,6 +277,31 @@ def test_what_came_after_the_snapshot_is_not_under_any_folder(folders: Store) ->
 def test_the_answer_for_a_folder_cannot_be_changed_by_accident(folders: Store) -> None:
     with pytest.raises(ValueError, match="read-only"):
         folders.snapshot().pictures(Selection(("/a",)))[0] = False
+
+
+def test_what_was_asked_for_last_is_remembered_longest(folders: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_module, "_SELECTIONS_REMEMBERED", 3)
+    snapshot = folders.snapshot()
+    asked: list[Selection] = []
+    select = folders.catalogue.contents_selected
+    monkeypatch.setattr(folders.catalogue, "contents_selected", lambda what: asked.append(what) or select(what))
+    for name in ("/a", "/ab", "/c", "/a", "/a/b", "/a", "/c", "/ab", "/a"):
+        expected = {"/a": [0, 1, 2, 4], "/ab": [3], "/c": [4], "/a/b": [1, 2]}[name]
+        assert np.flatnonzero(snapshot.pictures(Selection((name,)))).tolist() == expected
+    assert [what.under for what in asked] == [("/a",), ("/ab",), ("/c",), ("/a/b",), ("/ab",)]
+
+
+def test_many_folders_are_looked_up_once(folders: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is checked by itself, and none of them takes the place of what is remembered of them all."""
+    asked: list[Selection] = []
+    select = folders.catalogue.contents_selected
+    monkeypatch.setattr(folders.catalogue, "contents_selected", lambda what: asked.append(what) or select(what))
+    snapshot = folders.snapshot()
+    many = tuple(f"/a/{name}" for name in ("0.png", "b", "b/1.png", "copy of 4.png")) * 20
+    for _ in range(3):
+        assert all(snapshot.is_any_selected(Selection((one,))) for one in many)
+        assert np.flatnonzero(snapshot.pictures(Selection(many))).tolist() == [0, 1, 2, 4]
+    assert asked == [Selection(many)]
 
 
 NAMES = st.text(st.sampled_from("ab/. -é\udcff"), min_size=1, max_size=5).map("/".__add__)

@@ -104,6 +104,13 @@ class Selecting(MetadataTable):
         ]
         return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
+    def is_any_selected(self, selection: Selection) -> bool:
+        """Whether there is a selected file."""
+        return any(
+            self._all(f"SELECT 1 FROM {source} WHERE {test} LIMIT 1", parameters)
+            for source, test, parameters in _queries(selection)
+        )
+
     def count_selected(self, selection: Selection) -> int:
         """How many files are selected."""
         return sum(

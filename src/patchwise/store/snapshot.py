@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
@@ -21,7 +22,7 @@ from patchwise.store.shards import REGIONS, Shards
 
 __all__ = ["Snapshot"]
 
-_SELECTIONS_REMEMBERED = 8
+_SELECTIONS_REMEMBERED = 32
 
 
 class Snapshot:
@@ -58,6 +59,7 @@ class Snapshot:
         self.starts = np.concatenate([[0], np.cumsum(self._rows)]).astype(np.int64)
         self._owners: dict[int, Owners] = {}
         self._live_owners = Owners(self.starts[:-1], self.rows)
+        self._selecting = threading.Lock()
         self._selected: dict[Selection, npt.NDArray[np.bool_]] = {}
 
     def __len__(self) -> int:
@@ -190,16 +192,24 @@ class Snapshot:
 
     def pictures(self, selection: Selection) -> npt.NDArray[np.bool_]:
         """Which pictures are held by a selected file: (pictures,) bool."""
-        allowed = self._selected.get(selection)
-        if allowed is None:
-            allowed = np.zeros(len(self), dtype=np.bool_)
-            place = self.find(self._catalogue.contents_selected(selection))
-            allowed[place[place >= 0]] = True
-            allowed.flags.writeable = False
-            if len(self._selected) >= _SELECTIONS_REMEMBERED:
-                self._selected.clear()
+        with self._selecting:
+            allowed = self._selected.pop(selection, None)
+            if allowed is not None:
+                self._selected[selection] = allowed  # the last to be forgotten
+                return allowed
+        allowed = np.zeros(len(self), dtype=np.bool_)
+        place = self.find(self._catalogue.contents_selected(selection))
+        allowed[place[place >= 0]] = True
+        allowed.flags.writeable = False
+        with self._selecting:
             self._selected[selection] = allowed
+            while len(self._selected) > _SELECTIONS_REMEMBERED:
+                del self._selected[next(iter(self._selected))]
         return allowed
+
+    def is_any_selected(self, selection: Selection) -> bool:
+        """Whether there is a selected file; quicker than `pictures` where that was not asked before."""
+        return self._catalogue.is_any_selected(selection)
 
     def metadata(self, paths: Sequence[str]) -> list[dict[str, MetadataValue]]:
         """What users say of some files, by column."""
