@@ -16,6 +16,7 @@ from patchwise.server import site
 from patchwise.server.adding import Adding
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import Galleries
+from patchwise.server.intake import INTAKE_THREADS
 from patchwise.server.limits import Pool
 from patchwise.server.metrics import CountRequests, Metrics
 from patchwise.server.openapi import allowed_methods, describe
@@ -36,16 +37,23 @@ def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None
     """See `patchwise.server.create_app`."""
     galleries = Galleries(settings, open_gallery)
     pool, stopping = Pool(settings.threads, settings.queue), Event()
+    intake = Pool(min(settings.threads, INTAKE_THREADS), settings.queue)
     adding = Adding(settings, galleries, stopping)
     state = State(
         settings,
         galleries,
         Token(settings.token),
         pool,
+        intake,
         KeptPictures(settings.queries_folder, settings.queries_bytes),
         DecodedPictures(settings.decoded_bytes),
         adding,
-        Metrics(adding.jobs.counts, galleries.counts, lambda: pool.waiting, lambda: pool.running),
+        Metrics(
+            adding.jobs.counts,
+            galleries.counts,
+            lambda: pool.waiting + intake.waiting,
+            lambda: pool.running + intake.running,
+        ),
         stopping,
     )
 
@@ -58,7 +66,7 @@ def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None
         state.stopping.set()
         # Whatever takes longer ends with the process.
         warming.join(_WARMING_SECONDS)
-        if not state.pool.close():
+        if not all([state.intake.close(), state.pool.close()]):
             _log.warning("an answer was still being worked on; nobody gets it")
         adding.stop()
         galleries.close()

@@ -27,6 +27,7 @@ __all__ = ["ImageId", "Served", "Server", "State", "json_only", "multipart_only"
 class State:
     """What lives as long as the application, at `app.state.server`.
 
+    `pool` is for searches and all that is quick, `intake` for uploads, few of which are read and decoded at a time.
     `stopping` is set when the server is asked to end: streams then end by themselves.
     """
 
@@ -34,6 +35,7 @@ class State:
     galleries: Galleries
     token: Token
     pool: Pool
+    intake: Pool
     kept: KeptPictures
     decoded: DecodedPictures
     adding: Adding

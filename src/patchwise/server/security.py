@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from patchwise.server.intake import Intake
+from patchwise.server.limits import Overloaded
 from patchwise.server.problems import Problem, problem_response
 from patchwise.server.settings import Settings, is_loopback
 from patchwise.wire import API
@@ -22,6 +24,7 @@ __all__ = ["Guard", "Token"]
 _API = "/api/"  # of any version
 _OPEN = frozenset({f"{API}/health", f"{API}/session", f"{API}/openapi.json"})
 _JSON_BYTES = 2**20
+_BYTES_AT_ONCE = 2**28
 _SILENCE = 60.0  # seconds within which something of a body has to come
 _SLOWEST = 8192  # bytes per second that a long body has to come by on average
 _GUESSES, _GUESSING, _PAUSE = 20, 60.0, 1.0  # so many wrong tokens in so many seconds are answered that much later
@@ -89,6 +92,7 @@ class Guard:
         self._app, self._token = app, token
         self._any_host = token.required
         self._max_upload = settings.max_upload
+        self._intake = Intake(max(_BYTES_AT_ONCE, settings.max_upload))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # there are none
@@ -107,7 +111,13 @@ class Guard:
             answer = problem_response(problem.status_code, str(problem.detail), problem.kind, problem.headers)
             await answer(scope, receive, _completing(send))
             return
-        await self._app(scope, _Body(receive, limit).receive, _completing(send))
+        try:
+            async with self._intake.taking(_length(headers, limit)):
+                await self._app(scope, _Body(receive, limit).receive, _completing(send))
+        except Overloaded as full:  # the application answers its own
+            busy = {"Retry-After": str(full.retry_after), "Connection": "close"}
+            answer = problem_response(503, "too much is sent at a time; try again shortly", "overloaded", busy)
+            await answer(scope, receive, _completing(send))
 
     def _check(self, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
@@ -134,6 +144,14 @@ class Guard:
         if sent.isdigit() and int(sent) > limit:
             raise _too_large(limit)
         return limit
+
+
+def _length(headers: Headers, limit: int) -> int:
+    """Bytes that a body will have; the limit where it does not say."""
+    if "transfer-encoding" in headers:
+        return limit
+    sent = headers.get("content-length", "")
+    return int(sent) if sent.isdigit() else 0
 
 
 class _Body:

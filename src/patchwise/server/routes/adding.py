@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, File, UploadFile
 
 from patchwise.server import schemas
 from patchwise.server.dependencies import Served, Server, json_only, multipart_only
+from patchwise.server.jobs import JobStatus
 from patchwise.server.problems import problems
 from patchwise.server.routes.jobs import described
 
@@ -33,8 +34,12 @@ async def add_images(
 
     Those that cannot be decoded are listed as refused; if that is all of them, nothing is kept.
     """
-    received = [(picture.filename or "picture", await picture.read()) for picture in pictures]
-    return described(await server.pool.run(server.adding.add_pictures, served, received))
+
+    def kept() -> JobStatus:  # bytes are read when it is their turn
+        received = [(picture.filename or "picture", picture.file.read()) for picture in pictures]
+        return server.adding.add_pictures(served, received)
+
+    return described(await server.intake.run(kept))
 
 
 @router.post(

@@ -30,8 +30,7 @@ async def keep_picture(
     served: Served, server: Server, picture: Annotated[UploadFile, File(description="A picture")]
 ) -> schemas.Picture:
     """Keep a picture to search with; links to searches with it last until newer pictures take its place."""
-    content = await picture.read()
-    return await server.pool.run(keep, server, served, picture.filename or "picture", content)
+    return await server.intake.run(lambda: keep(server, served, picture.filename or "picture", picture.file.read()))
 
 
 @router.get(

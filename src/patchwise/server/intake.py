@@ -1,0 +1,61 @@
+"""What comes in at a time: bytes of requests' bodies, whose sum is bounded however many send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from patchwise.server.limits import Overloaded
+
+__all__ = ["INTAKE_THREADS", "Intake"]
+
+INTAKE_THREADS = 4
+"""Requests whose uploads are read and decoded at a time; others wait without taking memory for it."""
+
+_PATIENCE = 30.0  # seconds
+_RETRY_AFTER = 5
+
+
+class Intake:
+    """Bytes that bodies under way may have together; those that find no room wait, unread.
+
+    Args:
+        most: bytes; a body of more has to come alone.
+        patience: seconds that one waits.
+    """
+
+    def __init__(self, most: int, patience: float = _PATIENCE) -> None:
+        self._most, self._patience = most, patience
+        self._taken = 0
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def taking(self, size: int) -> AsyncIterator[None]:
+        """Keep room for a body of so many bytes while in the block.
+
+        Raises:
+            Overloaded: there was none in time.
+        """
+        if size == 0:
+            yield
+            return
+        size = min(size, self._most)
+        if not self._take(size):
+            async with self._changed:
+                try:
+                    await asyncio.wait_for(self._changed.wait_for(lambda: self._take(size)), self._patience)
+                except asyncio.TimeoutError:
+                    raise Overloaded(_RETRY_AFTER) from None
+        try:
+            yield
+        finally:
+            self._taken -= size
+            async with self._changed:
+                self._changed.notify_all()
+
+    def _take(self, size: int) -> bool:
+        if self._taken + size > self._most:
+            return False
+        self._taken += size
+        return True
