@@ -319,12 +319,12 @@ def test_of_equal_pictures_that_moved_each_goes_on_under_its_name(gallery: Galle
     assert brands == ["A", "B", "C"]
 
 
-def test_what_a_path_has_of_its_own_is_kept_when_another_is_moved_there(gallery: Gallery, pictures: Path) -> None:
+def test_what_was_said_of_a_file_goes_when_another_is_moved_over_it(gallery: Gallery, pictures: Path) -> None:
     describe(gallery, pictures, _00="A", _01="B", _02="C")
     (pictures / "00.png").replace(pictures / "01.png")
     (pictures / "02.png").replace(pictures / "03.png")  # has none
     gallery.add(pictures)
-    assert gallery.metadata(pictures / "01.png") == {"brand": "B"}
+    assert gallery.metadata(pictures / "01.png") == {"brand": "A"}
     assert gallery.metadata(pictures / "03.png") == {"brand": "C"}
 
 

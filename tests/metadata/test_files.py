@@ -245,7 +245,8 @@ def test_parquet(tmp_path: Path) -> None:
         (pa.array([b"x", b"y"]), "binary"),
         (pa.array([1, 2], pa.duration("s")), "duration"),
         (pa.array([1, 2**63], pa.uint64()), "too large"),
-        (pa.array([1.0, float("inf")]), "too large"),
+        (pa.array([Decimal(2**63), None], pa.decimal128(38, 0)), "too large"),
+        (pa.array([Decimal("12345678901234567.89"), None]), "more digits than a number keeps"),
         (pa.array([2**60, 1], pa.timestamp("ms")), "cannot be read as Parquet"),
     ],
 )
@@ -303,3 +304,63 @@ def test_without_pyarrow_the_install_command_is_named(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert "pip install 'patchwise[parquet]'" in done.stdout
+
+
+def test_what_excel_and_others_write_before_the_names(tmp_path: Path) -> None:
+    for before in ("sep=;\n", '"sep=;"\r\n', "\ufeffsep=;\n\n", "\n\n", " \n"):
+        assert read(written(tmp_path, before + "path;a,b\n1.jpg;2\n")) == [{"path": "1.jpg", "a,b": 2}]
+    with pytest.raises(UsageError, match="line 4 cannot be read as CSV"):
+        open_metadata(written(tmp_path, 'sep=;\npath;a\n1.jpg;2\n2.jpg;"x"y\n'))
+
+
+def test_names_of_columns_over_several_lines(tmp_path: Path) -> None:
+    path = written(tmp_path, 'path,"list\nprice","b"\n1.jpg,2,3\n')
+    assert open_metadata(path).columns == ("list\nprice", "b")
+    assert read(path) == [{"path": "1.jpg", "list\nprice": 2, "b": 3}]
+
+
+def test_quotes_between_tabs(tmp_path: Path) -> None:
+    bare = written(tmp_path, 'path\tsize\n1.jpg\t"x\n2.jpg\t12"\n3.jpg\t"a" b\n', "m.tsv")
+    assert [row["size"] for row in read(bare)] == ['"x', '12"', '"a" b']
+    quoted = written(tmp_path, 'path\tsize\n1.jpg\t"a\tb"\n2.jpg\t"c\nd"\n', "m.tsv")
+    assert [row["size"] for row in read(quoted)] == ["a\tb", "c\nd"]
+    with pytest.raises(UsageError, match="3 values in line 2, but 2 in the first"):
+        open_metadata(written(tmp_path, "path\ta\n1.jpg\t2\t3\n", "m.tsv"))
+
+
+def test_names_of_columns_have_one_form_of_unicode(tmp_path: Path) -> None:
+    decomposed, composed = "pre\u0301nom", "pr\u00e9nom"
+    path = written(tmp_path, f"path,{decomposed}\n1.jpg,x\n")
+    assert open_metadata(path).columns == (composed,)
+    parquet.write_table(pa.table({"path": ["a"], decomposed: ["x"]}), tmp_path / "m.parquet")
+    assert read(tmp_path / "m.parquet") == [{"path": "a", composed: "x"}]
+    with pytest.raises(UsageError, match="more than one column is called"):
+        open_metadata(written(tmp_path, f"path,{decomposed},{composed}\n1.jpg,x,y\n"))
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        (pa.array([9.99, 0.1], pa.float32()), [9.99, 0.1]),
+        (pa.array([9.99, 0.1], pa.float64()), [9.99, 0.1]),
+        (pa.array([1.5, 0.1]).cast(pa.float16(), safe=False), [1.5, 0.1]),
+        (pa.array([float("inf"), float("nan")]), [None, None]),
+        (pa.array([-float("inf"), 2.0], pa.float32()), [None, 2.0]),
+        (pa.array([-(2**63), 2**63 - 1]), [-(2**63), 2**63 - 1]),
+        (pa.array([Decimal(2**60 + 1), Decimal(-(2**63))], pa.decimal128(38, 0)), [2**60 + 1, -(2**63)]),
+        (pa.array([Decimal("9.99"), Decimal("-0.10")]), [9.99, -0.1]),
+        (
+            pa.array([0, 3_600_000_000], pa.timestamp("us", "Europe/Berlin")),
+            ["1970-01-01T00:00:00+00:00", "1970-01-01T01:00:00+00:00"],
+        ),
+    ],
+)
+def test_numbers_and_times_of_parquet(tmp_path: Path, values: Any, kept: list[Any]) -> None:
+    parquet.write_table(pa.table({"path": ["a", "b"], "x": values}), tmp_path / "m.parquet")
+    found = [row["x"] for row in read(tmp_path / "m.parquet")]
+    assert found == kept and [type(value) for value in found] == [type(value) for value in kept]
+
+
+def test_the_smallest_whole_number(tmp_path: Path) -> None:
+    assert column(tmp_path, "-9223372036854775808") == [-(2**63)]
+    assert column(tmp_path, "-9223372036854775809") == ["-9223372036854775809"]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,50 @@ def test_the_first_place_that_leads_to_an_image_counts(gallery: Gallery, nested:
     report = gallery.add_metadata(table(nested.parent / "m.csv", "path,brand", "old/00.png,y", "05.png,z"))
     assert report.images == 2  # below the folder of all images
     assert gallery.metadata(nested / "old" / "00.png") == {"brand": "y"}
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+def test_names_in_either_form_of_unicode(
+    gallery: Gallery, pictures: Path, tmp_path: Path, stored: str, written: str
+) -> None:
+    name = "caf\u00e9 \u304c.png"
+    (pictures / "00.png").rename(pictures / unicodedata.normalize(stored, name))
+    file = table(tmp_path / "m.csv", "path,brand", f"{unicodedata.normalize(written, name)},x")
+    report = gallery.add(pictures, metadata=file).metadata
+    assert report is not None and report.images == 1
+    assert gallery.metadata(pictures / unicodedata.normalize(stored, name)) == {"brand": "x"}
+
+
+def test_the_form_that_is_written_comes_first(gallery: Gallery, pictures: Path, tmp_path: Path) -> None:
+    both = [unicodedata.normalize(form, "caf\u00e9.png") for form in ("NFC", "NFD")]
+    for number, name in enumerate(both):
+        (pictures / f"{number:02d}.png").rename(pictures / name)
+    if len({path.name for path in pictures.iterdir()} & set(both)) < 2:
+        pytest.skip("this file system knows but one of the two")
+    file = table(tmp_path / "m.csv", "path,brand", *(f"{name},{number}" for number, name in enumerate(both)))
+    gallery.add(pictures, metadata=file)
+    assert [gallery.metadata(pictures / name) for name in both] == [{"brand": 0}, {"brand": 1}]
+
+
+def test_paths_as_windows_writes_them(gallery: Gallery, nested: Path, tmp_path: Path) -> None:
+    file = table(tmp_path / "m.csv", "path,brand", "old\\00.png,x", ".\\01.png,y")
+    assert gallery.add_metadata(file, relative_to=[nested]).images == 2
+    assert gallery.metadata(nested / "old" / "00.png") == {"brand": "x"}
+
+
+def test_what_is_said_of_a_file_that_cannot_be_read_waits_for_it(
+    gallery: Gallery, pictures: Path, tmp_path: Path
+) -> None:
+    kept = (pictures / "00.png").read_bytes()
+    (pictures / "00.png").write_bytes(b"no image")
+    report = gallery.add(pictures, metadata=table(tmp_path / "m.csv", "path,brand", "00.png,x", "01.png,y"))
+    assert report.failed and report.metadata is not None and report.metadata.images == 2
+    assert brands(gallery) == {"01.png": "y"}
+    assert [column.images for column in gallery.metadata_columns()] == [1]
+    (pictures / "00.png").write_bytes(kept)
+    gallery.add(pictures)
+    assert brands(gallery) == {"00.png": "x", "01.png": "y"}
 
 
 def test_below_the_folder_of_a_file_that_is_indexed(gallery: Gallery, pictures: Path, tmp_path: Path) -> None:

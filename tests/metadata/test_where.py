@@ -325,6 +325,8 @@ def test_brackets_and_words_bind_as_in_sql(catalogue: Catalogue) -> None:
         ("brand like 7", 12, "a text in single quotes"),
         ("brand = 'a' UNION SELECT 1", 13, "'UNION'"),
         ("1 = 1", 1, "a column"),
+        ("not = 'n'", 5, 'double quotes: "not" = 1'),
+        ("a = 1 or not >= 1", 14, 'double quotes: "not" = 1'),
     ],
 )
 def test_what_cannot_be_read_is_said_with_its_place(where: str, at: int, said: str) -> None:
@@ -430,6 +432,29 @@ def test_what_is_too_long_or_too_deep_is_refused(catalogue: Catalogue) -> None:
     assert found(catalogue, "not " + nested(16)) == ["/b"]
     with pytest.raises(UsageError, match="within each other"):
         check_where(nested(17))
+
+
+def test_a_pattern_that_is_too_long_is_refused(catalogue: Catalogue) -> None:
+    fill(catalogue, {"/a": {"a": "\U0001f600" * 12_500}})
+    assert found(catalogue, "a like '" + "\U0001f600" * 12_500 + "'") == ["/a"]
+    for word in ("like", "not like"):
+        with pytest.raises(UsageError, match="50,001 bytes is longer than 50,000"):
+            check_where(f"a {word} '" + "\U0001f600" * 12_500 + "x'")
+
+
+def test_names_of_columns_are_found_in_either_form_of_unicode(catalogue: Catalogue) -> None:
+    decomposed, composed = "pre\u0301nom", "pr\u00e9nom"
+    for stored in (decomposed, composed):
+        fill(catalogue, {"/a": {stored: 1}, "/b": {stored: 2}})
+        for asked in (decomposed, composed, f'"{decomposed}"', f'"{composed}"'):
+            assert found(catalogue, f"{asked} = 1") == ["/a"]
+    with pytest.raises(UsageError, match="no column"):
+        found(catalogue, "prenom = 1")
+
+
+def test_the_smallest_whole_number(catalogue: Catalogue) -> None:
+    fill(catalogue, {"/a": {"a": -(2**63)}, "/b": {"a": -(2**63) + 1}})
+    assert found(catalogue, "a = -9223372036854775808") == ["/a"]
 
 
 def test_brackets_that_mean_nothing_may_be_as_deep_as_they_like(catalogue: Catalogue) -> None:

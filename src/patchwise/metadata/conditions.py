@@ -6,6 +6,7 @@ other way round, is unknown; so is its negation, and only what is true fits.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
@@ -50,7 +51,7 @@ class Columns:
     """Columns by name as SQL reads them, and the parameters that were bound so far."""
 
     def __init__(self, known: Mapping[str, int]) -> None:
-        self._known = known
+        self._known = {unicodedata.normalize("NFC", name): number for name, number in known.items()}
         self.parameters: list[MetadataValue] = []
         self.reads_metadata = False
 

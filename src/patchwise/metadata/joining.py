@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from patchwise.metadata.files import MetadataFile, MetadataRow
@@ -31,10 +32,12 @@ class MetadataReport:
 
 
 def join_metadata(writer: Writer, file: MetadataFile, folders: Sequence[str]) -> MetadataReport:
-    """Replace what is known of each image that a row names by what the row says; all rows or none.
+    r"""Replace what is known of each image that a row names by what the row says; all rows or none.
 
     A name is that of an image if it is its absolute path, or its path below one of the folders, below the folder that
-    the file lies in, or below the folder that all images of the gallery lie in: the first of these that there is.
+    the file lies in, or below the folder that all images of the gallery lie in: the first of these that there is. What
+    leads nowhere as it is written is tried in the other forms of Unicode, and with / for each \. An image that cannot
+    be read at present keeps what is said of it until it can.
 
     Raises:
         UsageError: a row cannot be read, or there are more columns than a gallery takes.
@@ -65,13 +68,22 @@ def join_metadata(writer: Writer, file: MetadataFile, folders: Sequence[str]) ->
 
 
 def _image(writer: Writer, row: MetadataRow, places: Sequence[str]) -> str | None:
-    for name in dict.fromkeys([row.name, row.name.strip()]):
-        if not name:
-            continue
+    for name in _spellings(row.name):
         for place in places:
             path = os.path.normpath(os.path.join(place, name))
-            if writer.catalogue.content_of(path) is not None:
+            if writer.catalogue.is_known(path):
                 return path
             if os.path.isabs(name):
                 break
     return None
+
+
+def _spellings(name: str) -> Iterable[str]:
+    """How an image may be called: as it is written, then as other systems write it."""
+    written = dict.fromkeys([name, name.strip()])
+    slashed = dict.fromkeys(spelling.replace("\\", "/") for spelling in written) if "\\" in name else {}
+    tried = dict.fromkeys([*written, *slashed])
+    if not name.isascii():
+        for form in ("NFC", "NFD"):
+            tried |= dict.fromkeys(unicodedata.normalize(form, spelling) for spelling in [*written, *slashed])
+    return filter(None, tried)

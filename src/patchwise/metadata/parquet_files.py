@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from patchwise.errors import MissingExtra, UsageError
 from patchwise.metadata.files import MetadataRow, key_column, unreadable
+from patchwise.metadata.values import is_kept
 from patchwise.store import MetadataValue
 
 __all__ = ["ParquetMetadata"]
@@ -17,7 +24,6 @@ __all__ = ["ParquetMetadata"]
 _ROWS_AT_ONCE = 10_000
 _TEXTS = ("string", "large_string", "string_view")
 _OF_PANDAS = "__index_level_"
-_LARGEST = 2**63 - 1  # of SQLite
 
 
 class ParquetMetadata:
@@ -36,20 +42,18 @@ class ParquetMetadata:
         self.path = path
         with self._opened() as file:
             schema = file.schema_arrow
-        names = [name if not name.startswith(_OF_PANDAS) else "" for name in schema.names]
+        names = [unicodedata.normalize("NFC", name) if not name.startswith(_OF_PANDAS) else "" for name in schema.names]
         key = key_column(path, names)
-        self._key = names[key]
-        self._readers = {
-            name: _reader(path, name, schema.field(number).type)
-            for number, name in enumerate(names)
-            if name and number != key
-        }
+        self._key = schema.names[key]
+        said = {schema.names[number]: name for number, name in enumerate(names) if name and number != key}
+        self._columns = tuple(said.values())
+        self._readers = {written: _reader(path, name, schema.field(written).type) for written, name in said.items()}
         if _reader(path, self._key, schema.field(key).type) is not _text:
             raise UsageError(f"{path}: column {self._key!r} names the images, so it must hold text")
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(self._readers)
+        return self._columns
 
     def rows(self) -> Iterator[MetadataRow]:
         """All rows in order."""
@@ -103,16 +107,31 @@ def _reader(path: Path, name: str, kind: Any) -> Callable[[Any], MetadataValue |
     if types.is_date(kind) or types.is_timestamp(kind) or types.is_time(kind):
         return _iso
 
-    def number(value: Any) -> int | float | None:
-        plain = value if isinstance(value, int) else float(value)
-        if math.isnan(plain):
+    def whole(value: int) -> int:
+        if not is_kept(value):
+            raise UsageError(f"{path}: column {name!r} holds {value}, which is too large; write it as text")
+        return value
+
+    def decimal(value: Decimal) -> int | float | None:
+        if not value.is_finite():
             return None
-        if math.isinf(plain) or (isinstance(plain, int) and abs(plain) > _LARGEST):
-            raise UsageError(f"{path}: column {name!r} holds {plain}, which is too large; write it as text")
+        if value == (rounded := value.to_integral_value()) and (value.as_tuple().exponent == 0 or abs(value) > 2**53):
+            return whole(int(rounded))
+        plain = float(value)
+        if Decimal(repr(plain)) != value:
+            raise UsageError(
+                f"{path}: column {name!r} holds {value}, more digits than a number keeps; write it as text"
+            )
         return plain
 
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return number
+    if types.is_integer(kind):
+        return whole
+    if types.is_decimal(kind):
+        return decimal
+    if types.is_float64(kind):
+        return _finite
+    if types.is_floating(kind):
+        return partial(_short, np.float16 if types.is_float16(kind) else np.float32)
     raise UsageError(f"{path}: column {name!r} holds {kind}; only numbers, text, true and false, and dates are taken")
 
 
@@ -124,5 +143,16 @@ def _truth(value: Any) -> str:
     return "true" if value else "false"
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _short(kind: Callable[[float], np.floating[Any]], value: float) -> float | None:
+    """A number of few bits as the shortest decimal that it stands for: 9.99, not 9.989999771118164."""
+    return _finite(float(str(kind(value))))
+
+
 def _iso(value: Any) -> str:
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
+        value = value.astimezone(dt.timezone.utc)  # so that they sort
     return str(value.isoformat())

@@ -8,12 +8,16 @@ from collections.abc import Callable
 
 from patchwise.store import MetadataValue
 
-__all__ = ["ColumnKind"]
+__all__ = ["ColumnKind", "is_kept"]
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _FIXED_POINT = re.compile(r"-?(0|[1-9][0-9]*)\.([0-9]+)")
 _MOST_DIGITS = 15  # what every float64 keeps
-_LARGEST = 2**63 - 1  # of SQLite
+
+
+def is_kept(number: int) -> bool:
+    """Whether SQLite takes an integer."""
+    return -(2**63) <= number < 2**63
 
 
 class ColumnKind:
@@ -50,7 +54,7 @@ class ColumnKind:
 
 def _is_canonical(text: str) -> bool:
     if _INTEGER.fullmatch(text):
-        return text != "-0" and len(text) <= 20 and abs(int(text)) <= _LARGEST
+        return text != "-0" and len(text) <= 20 and is_kept(int(text))
     try:
         number = float(text)
     except ValueError:

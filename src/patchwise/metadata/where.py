@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -9,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 from patchwise.errors import UsageError
 from patchwise.metadata import conditions
 from patchwise.metadata.conditions import Comparison, IsNull, Like, Negation, Node, Within, conditioned
+from patchwise.metadata.values import is_kept
 from patchwise.store import Condition, MetadataValue
 
 if TYPE_CHECKING:
     from lark import Lark, UnexpectedInput
 
-__all__ = ["MOST_CHARACTERS", "MOST_TESTS", "check_where", "fitting"]
+__all__ = ["MOST_CHARACTERS", "MOST_PATTERN_BYTES", "MOST_TESTS", "check_where", "fitting"]
 
 MOST_CHARACTERS = 20_000
 MOST_TESTS = 500
+MOST_PATTERN_BYTES = 50_000  # of SQLite
 _DEEPEST = 16  # `and` within `or` within `and`; what SQLite's parser has room for
 _SHOWN = 20
 
@@ -47,7 +50,7 @@ NULL.2: /null(?!\w)/i
 TRUE.2: /true(?!\w)/i
 FALSE.2: /false(?!\w)/i
 COMPARISON: "<=" | ">=" | "<>" | "!=" | "=" | "<" | ">"
-NAME: /[^\W\d]\w*/
+NAME: /[^\W\d][\w\u0300-\u036f\u3099\u309a]*/
 QUOTED: /"([^"]|"")+"/
 TEXT: /'([^']|'')*'/
 NUMBER: /[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?(?!\w)/i
@@ -117,7 +120,8 @@ def _parser() -> Lark:
     class Nodes(Transformer[Token, Node]):
         def column(self, found: list[Token]) -> str:
             token = found[0]
-            return str(token)[1:-1].replace('""', '"') if token.type == "QUOTED" else str(token)
+            name = str(token)[1:-1].replace('""', '"') if token.type == "QUOTED" else str(token)
+            return unicodedata.normalize("NFC", name)
 
         def value(self, found: list[Token]) -> MetadataValue:
             token = found[0]
@@ -138,7 +142,10 @@ def _parser() -> Lark:
             return Negation(Within(column, tuple(values)))
 
         def like(self, found: list[Any]) -> Node:
-            return Like(found[0], self.value(found[-1:]))  # type: ignore[arg-type]
+            pattern = str(self.value(found[-1:]))
+            if (size := len(pattern.encode())) > MOST_PATTERN_BYTES:
+                raise UsageError(f"where: a pattern of {size:,} bytes is longer than {MOST_PATTERN_BYTES:,}")
+            return Like(found[0], pattern)
 
         def not_like(self, found: list[Any]) -> Node:
             return Negation(self.like(found))
@@ -164,7 +171,7 @@ def _parser() -> Lark:
 
 
 def _number(text: str) -> int | float:
-    if len(text) <= 20 and text.lstrip("+-").isdecimal() and abs(int(text)) < 2**63:  # what SQLite takes
+    if len(text) <= 20 and text.lstrip("+-").isdecimal() and is_kept(int(text)):
         return int(text)
     return float(text)
 
@@ -191,6 +198,8 @@ def _hint(where: str, at: int, expected: set[str]) -> str:
     left = where[at:]
     if left.startswith("'") and "'" not in left[1:]:
         return ". The text that begins there has no closing quote; a quote within it is written twice"
+    if "a column" in expected and where[:at].rstrip()[-3:].lower() == "not" and left[:1] not in ("(", ""):
+        return '. A column that is called not stands in double quotes: "not" = 1'
     if "a text in single quotes" not in expected or not left:
         return ""
     if left[:4].lower() == "null":
