@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -108,6 +110,39 @@ def test_the_file_itself_is_given_out_as_what_it_is(
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in answer.headers["content-security-policy"]
     assert '"' not in answer.headers["content-disposition"]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM"])
+def test_a_file_is_given_out_however_large_it_is_decoded(
+    serving: Callable[..., TestClient], settings: Settings, gallery: Gallery, pictures: Path, format: str
+) -> None:
+    """Its type is known without decoding it."""
+    make_picture(8, (300, 200)).save(pictures / "large.png", format)
+    gallery.add(pictures)
+    content = (pictures / "large.png").read_bytes()
+    client = serving(replace(settings, max_pixels=100))
+    with patch.object(Image, "MAX_IMAGE_PIXELS", 100):
+        answer = client.get(f"{IMAGES}/{digest_of(content)}/full")
+    assert (answer.status_code, answer.content) == (200, content)
+    kinds = {"JPEG2000": "image/jp2", "PPM": "image/x-portable-anymap"}
+    assert answer.headers["content-type"] == kinds.get(format, f"image/{format.lower()}")
+    thumbnail = client.get(f"{IMAGES}/{digest_of(content)}/thumbnail")
+    assert (thumbnail.status_code, thumbnail.json()["type"]) == (422, "urn:patchwise:image-too-large")
+
+
+@pytest.mark.parametrize("what", ["full", "thumbnail"])
+def test_what_a_client_has_is_not_sent_again(served: TestClient, pictures: Path, what: str) -> None:
+    place = f"{IMAGES}/{digest_of((pictures / '00.png').read_bytes())}/{what}"
+    whole, head = served.get(place), served.head(place)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-length", "content-type", "etag"):
+        assert head.headers[name] == whole.headers[name]
+    tag = whole.headers["etag"]
+    for sent in (tag, f"W/{tag}", f'"other", W/{tag}', f'{tag},"other"'):
+        assert served.get(place, headers={"If-None-Match": sent}).status_code == 304
+        assert served.head(place, headers={"If-None-Match": sent}).status_code == 304
+    for sent in ('"other"', tag.strip('"'), f'"x{tag[1:]}', "W/"):
+        assert served.get(place, headers={"If-None-Match": sent}).status_code == 200
 
 
 @pytest.mark.parametrize("swapped", ["other", "link", "gone", "pipe", "device"])

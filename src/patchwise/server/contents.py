@@ -36,6 +36,7 @@ _MEDIA_TYPES = {
     "PPM": "image/x-portable-anymap",
 }
 _QUALITY = 85
+_TELLING_BYTES = 16  # as many as Pillow looks at
 _LARGEST_FILE = 2 * 2**30
 
 
@@ -46,8 +47,13 @@ def format_of(content: bytes) -> str:
 
 
 def media_type(content: bytes) -> str:
-    """The content type of a picture that can be decoded, by its bytes."""
-    return _MEDIA_TYPES.get(format_of(content), "application/octet-stream")
+    """The content type of a picture by its first bytes, however large it is decoded."""
+    start = content[:_TELLING_BYTES]
+    for name in readable_formats():
+        _, accepts = Image.OPEN[name]
+        if accepts is not None and accepts(start) is True:
+            return _MEDIA_TYPES[name]
+    return "application/octet-stream"
 
 
 def bytes_of(server: State, served: ServedGallery, image: str) -> bytes:

@@ -60,6 +60,7 @@ async def get_image(served: Served, server: Server, image: ImageId) -> schemas.I
     return schemas.ImageWithPaths(**_described(files[0]).model_dump(), paths=paths)
 
 
+@router.head(f"{_IMAGE}/thumbnail", include_in_schema=False)
 @router.get(
     f"{_IMAGE}/thumbnail",
     operation_id="get_thumbnail",
@@ -85,12 +86,13 @@ async def get_thumbnail(
 ) -> Response:
     """Upright, and never larger than the image; also of query pictures."""
     headers = {"ETag": f'"{image}-{size}"', "Cache-Control": _FOREVER}
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if _has(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     content = await server.pool.run(thumbnail_of, server, served, image, size)
     return Response(content, media_type="image/jpeg", headers=headers)
 
 
+@router.head(f"{_IMAGE}/full", include_in_schema=False)
 @router.get(
     f"{_IMAGE}/full",
     operation_id="get_full_image",
@@ -109,7 +111,7 @@ async def get_full(served: Served, server: Server, image: ImageId, request: Requ
         "Cache-Control": _FOREVER,
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if _has(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
 
     def read() -> tuple[bytes, str, str]:
@@ -152,6 +154,12 @@ async def delete_image(
 
     await server.pool.run(forgotten)
     return Response(status_code=204)
+
+
+def _has(request: Request, tag: str) -> bool:
+    """Whether the client has what carries this tag, as it says by one or several, weak or strong."""
+    sent = ",".join(request.headers.getlist("if-none-match")).split(",")
+    return any(each.strip().removeprefix("W/") == tag for each in sent)
 
 
 def _files(served: ServedGallery, image: str) -> Sequence[StoredImage]:
