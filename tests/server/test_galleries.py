@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import io
+import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +16,9 @@ from fastapi.testclient import TestClient
 
 from conftest import FakeEncoder, make_picture
 from patchwise import Gallery
-from patchwise.errors import GalleryNotFound
+from patchwise.encoders import Encoder
+from patchwise.errors import EncoderError, GalleryError, GalleryNotFound
+from patchwise.images import digest_of
 from patchwise.server import Settings, create_app
 from patchwise.server.galleries import Galleries
 
@@ -164,3 +170,107 @@ def test_galleries_that_were_opened_are_closed_when_another_cannot_be(gallery: G
         Galleries(Settings({"a": gallery.path, "b": tmp_path / "none"}), opening)
     with pytest.raises(Exception, match="closed"):
         len(opened[0])
+
+
+def _made_anew(folder: Path, pictures: Path, *names: str) -> None:
+    shutil.rmtree(folder)
+    with Gallery.create(folder, encoder=FakeEncoder()) as made:
+        made.add(*(pictures / name for name in names))
+
+
+def test_a_gallery_that_was_made_anew_is_opened_again_and_left_whole(
+    served: TestClient, gallery: Gallery, pictures: Path
+) -> None:
+    place = "/api/v1/galleries/g"
+    image = digest_of((pictures / "03.png").read_bytes())
+    wanted = {"parts": [{"picture": image}]}
+    assert len(served.post(f"{place}/search", json=wanted).json()["hits"]) == 6
+    before = served.get(place).json()["version"]
+    _made_anew(gallery.path, pictures, "03.png", "04.png")
+    answer = served.post(f"{place}/search", json=wanted).json()
+    assert [Path(hit["path"]).name for hit in answer["hits"]] == ["03.png", "04.png"]
+    assert served.get(place).json()["images"] == 2 and answer["version"] != before
+    buffer = io.BytesIO()
+    make_picture(77, (32, 24)).save(buffer, "PNG")
+    job = served.post(f"{place}/images", files={"pictures": ("new.png", buffer.getvalue())}).json()["job"]
+    until = time.monotonic() + 20
+    while (state := served.get(f"/api/v1/jobs/{job}").json())["state"] in ("queued", "running"):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert (state["state"], state["added"]) == ("done", 1)
+    with Gallery.open(gallery.path, encoder=FakeEncoder()) as now:
+        assert len(now) == 3 and now.verify().problems == []
+
+
+def test_the_old_one_is_closed_when_nobody_uses_it_any_more(
+    gallery: Gallery, settings: Settings, pictures: Path
+) -> None:
+    galleries = Galleries(settings, lambda folder: Gallery.open(folder, encoder=FakeEncoder()))
+    in_use = galleries.get("g")
+    old = in_use.gallery
+    _made_anew(gallery.path, pictures, "03.png")
+    now = galleries.get("g")
+    assert now is not in_use and galleries.get("g") is now
+    assert (len(old), len(now.gallery)) == (6, 1)
+    del in_use
+    gc.collect()
+    with pytest.raises(GalleryError, match="closed"):
+        len(old)
+    assert len(now.gallery) == 1
+    galleries.close()
+
+
+def test_a_gallery_that_was_deleted_is_not_found_nor_made_again(
+    serving: Callable[..., TestClient], gallery: Gallery, pictures: Path, tmp_path: Path
+) -> None:
+    with Gallery.create(tmp_path / "h", encoder=FakeEncoder()) as other:
+        other.add(pictures / "01.png")
+    client = serving(Settings({"g": gallery.path, "h": tmp_path / "h"}, queries=tmp_path / "q"))
+    image = digest_of((pictures / "03.png").read_bytes())
+    shutil.rmtree(gallery.path)
+    place = "/api/v1/galleries/g"
+    for answer in (
+        client.get(place),
+        client.get(f"{place}/images"),
+        client.get(f"{place}/images/{image}/full"),
+        client.post(f"{place}/search", json={"parts": [{"picture": image}]}),
+        client.post(f"{place}/images", files={"pictures": ("03.png", (pictures / "03.png").read_bytes())}),
+        client.delete(f"{place}/images/{image}"),
+    ):
+        assert (answer.status_code, answer.json()["type"]) == (404, "urn:patchwise:gallery-not-found")
+    assert [each["name"] for each in client.get("/api/v1/galleries").json()["galleries"]] == ["h"]
+    assert 'patchwise_images{gallery="h"} 1.0' in client.get("/api/v1/metrics").text
+    assert not gallery.path.exists()
+    with Gallery.create(gallery.path, encoder=FakeEncoder()) as made:
+        made.add(pictures / "03.png")
+    assert client.get(place).json()["images"] == 1
+
+
+def test_an_encoder_that_cannot_be_loaded_is_no_excuse_for_mistakes(
+    gallery: Gallery, settings: Settings, pictures: Path
+) -> None:
+    tried: list[str] = []
+
+    class Broken(Gallery):
+        @property
+        def encoder(self) -> Encoder:
+            tried.append("once more")
+            raise EncoderError(f"{self.path}: its encoder cannot be loaded: no such file")
+
+    client = TestClient(create_app(settings, Broken.open), base_url="http://localhost")
+    with client:
+        place = "/api/v1/galleries/g"
+        image = digest_of((pictures / "03.png").read_bytes())
+        parts = {"parts": [{"picture": image}]}
+        for where in ("no_such = 1", "(("):
+            listed = client.get(f"{place}/images", params={"where": where})
+            assert listed.status_code == 422 and str(gallery.path) not in listed.text
+        for change in ({"where": "(("}, {"fuse": "nonsense"}, {"rerank": "nonsense"}):
+            refused = client.post(f"{place}/search", json={**parts, **change})
+            assert (refused.status_code, refused.json()["type"]) == (422, "urn:patchwise:usage")
+        broken = client.post(f"{place}/search", json=parts)
+        assert (broken.status_code, broken.json()["type"]) == (500, "urn:patchwise:encoder")
+        assert client.get(place).json()["reads_text"] is False
+        before = len(tried)
+        assert client.get("/api/v1/galleries").json()["galleries"][0]["reads_text"] is False
+        assert len(tried) == before, "it was tried again within seconds"

@@ -221,7 +221,8 @@ class Adding:
         def step(event: IndexProgress) -> None:
             progress.step(event.done, event.total, event.failed and _as_text(event.failed))
 
-        report = served.gallery.add(
+        gallery = self._galleries.get(served.name).gallery  # it may have been made anew since the job was asked for
+        report = gallery.add(
             *paths,
             within=within,
             max_pixels=self._settings.max_pixels,
@@ -234,13 +235,11 @@ class Adding:
 
     def _drop_uploads(self, served: ServedGallery, asked: UnfinishedJob) -> None:
         """Delete what a cancelled job did not get to, unless another job needs it."""
-        uploads = self._uploads[served.name]
+        uploads, gallery = self._uploads[served.name], self._galleries.get(served.name).gallery
         with uploads.lock:
             needed = {name for job, names in self._claimed.items() if job != asked.job for name in names}
             uploads.delete(
-                name
-                for name in asked.names
-                if name not in needed and not _is_indexed(served.gallery, uploads.folder / name)
+                name for name in asked.names if name not in needed and not _is_indexed(gallery, uploads.folder / name)
             )
 
 

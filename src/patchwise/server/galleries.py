@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from patchwise.errors import PatchwiseError
+from patchwise.encoders import TextEncoder
+from patchwise.errors import GalleryError, PatchwiseError
 from patchwise.gallery import Gallery, GalleryInfo
 from patchwise.server.encoded import EncodedQueries
 from patchwise.server.problems import Problem
 from patchwise.server.settings import Settings
+from patchwise.server.verdicts import Verdicts
 from patchwise.wire import shown_text
 
 __all__ = ["Galleries", "ServedGallery"]
 
 _log = logging.getLogger("patchwise.server")
+_FAILED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,9 @@ class ServedGallery:
     gallery: Gallery
     uploads: Path
     encoded: EncodedQueries = field(default_factory=EncodedQueries)
+    verdicts: Verdicts = field(default_factory=Verdicts)
     _infos: dict[str, GalleryInfo] = field(default_factory=dict)
+    _failed: list[tuple[float, PatchwiseError]] = field(default_factory=list)
 
     @property
     def writable(self) -> bool:
@@ -47,9 +55,30 @@ class ServedGallery:
             self._infos[version] = found
         return found
 
+    def reads_text(self) -> bool:
+        """Whether texts can be searched for.
+
+        An encoder that cannot be loaded, which a search says, reads none; that holds for some seconds, as trying takes
+        long.
+        """
+        if any(time.monotonic() < until for until, _ in self._failed):
+            return False
+        self._failed.clear()
+        try:
+            return isinstance(self.gallery.encoder, TextEncoder)
+        except PatchwiseError as error:
+            self._failed.append((time.monotonic() + _FAILED_SECONDS, error))
+            return False
+
 
 class Galleries:
     """All galleries of a server, the default first.
+
+    One that was made anew at its place is opened again; the old one is closed when nobody uses it any more.
+
+    Args:
+        settings: which, and where.
+        open_gallery: opens one; by default an empty one is made where there is none, at the start alone.
 
     Raises:
         GalleryError: one cannot be opened.
@@ -57,6 +86,8 @@ class Galleries:
 
     def __init__(self, settings: Settings, open_gallery: Callable[[Path], Gallery] | None = None) -> None:
         opening = open_gallery or (lambda folder: Gallery.open_or_create(folder, device=settings.device))
+        self._open_again = open_gallery or (lambda folder: Gallery.open(folder, device=settings.device))
+        self._lock = threading.Lock()
         self._served: dict[str, ServedGallery] = {}
         try:
             for name, folder in settings.galleries.items():
@@ -66,18 +97,35 @@ class Galleries:
             raise
 
     def __iter__(self) -> Iterator[ServedGallery]:
-        return iter(self._served.values())
+        """Those that are there."""
+        for name in list(self._served):
+            try:
+                yield self.get(name)
+            except GalleryError as error:
+                _log.warning("%s: %s", name, shown_text(str(error)))
 
     def get(self, name: str) -> ServedGallery:
-        """The gallery of this name.
+        """The gallery of this name, as it is there now.
 
         Raises:
-            Problem: there is none.
+            Problem: none is served by this name.
+            GalleryNotFound: it was deleted.
+            GalleryError: it was made anew, and cannot be opened.
         """
         found = self._served.get(name)
         if found is None:
             raise Problem(404, f"no gallery {name!r} is served here", "gallery-not-found")
-        return found
+        if found.gallery.is_in_place():
+            return found
+        with self._lock:
+            found = self._served[name]
+            if not found.gallery.is_in_place():
+                now = ServedGallery(name, self._open_again(found.gallery.path), found.uploads)
+                self._served[name] = now
+                weakref.finalize(found, found.gallery.close)
+                _log.warning("%s: made anew since it was opened, and opened again", name)
+                found = now
+            return found
 
     def warm(self) -> None:
         """Load what the first search of each gallery would load; one that cannot be searched says so when it is."""

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from fastapi import APIRouter
 
-from patchwise.encoders import TextEncoder
-from patchwise.errors import PatchwiseError
 from patchwise.server import schemas
 from patchwise.server.dependencies import Served, Server, State
 from patchwise.server.galleries import ServedGallery
@@ -47,7 +45,7 @@ def _described(served: ServedGallery, server: State) -> schemas.Gallery:
         encoder=shown_text(Path(encoder).name),  # one of your own is named by its file's path
         dimension=int(info.encoder["dimension"]),
         regions_strategy=shown_text(Path(info.regions_strategy).name),
-        reads_text=_reads_text(served),
+        reads_text=served.reads_text(),
         created=info.created,
         can_add=served.writable,
         can_remove=served.writable,
@@ -61,10 +59,3 @@ def _described(served: ServedGallery, server: State) -> schemas.Gallery:
         ],
         version=served.gallery.version,
     )
-
-
-def _reads_text(served: ServedGallery) -> bool:
-    try:
-        return isinstance(served.gallery.encoder, TextEncoder)
-    except PatchwiseError:  # it cannot be loaded, which a search says; the images can be looked at all the same
-        return False
