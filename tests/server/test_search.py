@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +20,9 @@ from patchwise import Gallery, QueryPart
 from patchwise.images import digest_of, read_picture
 from patchwise.report import result_to_json
 from patchwise.server import Settings
+from patchwise.server.limits import StillWanted
+from patchwise.server.problems import Problem
+from patchwise.server.routes.search import _unless_gone
 
 from .conftest import png
 
@@ -150,7 +157,9 @@ def test_options_reach_the_library(served: TestClient, pictures: Path, image: st
         ({"rerank": "ames"}, 422, "files of the server's"),
         ({"rerank": "ames:5:/etc"}, 422, "files of the server's"),
         ({"rerank": "geometric:5:/etc/passwd"}, 422, "files of the server's"),
-        ({"rerank": "refine:99999"}, 422, "at most 1000"),
+        ({"rerank": "refine:99999"}, 422, "1,000 hits in all here, not at 99,999"),
+        ({"rerank": "refine:600,zoom:401"}, 422, "1,000 hits in all here, not at 1,001"),
+        ({"rerank": ",".join(["zoom:1"] * 5)}, 422, "at most 4 second looks"),
         ({"rerank": "nonsense"}, 422, "expected refine"),
         ({"expand": "nonsense"}, 422, "nonsense"),
         ({"fuse": "nonsense"}, 422, "nonsense"),
@@ -168,6 +177,53 @@ def test_requests_that_make_no_sense_are_refused_with_the_reason(
     assert said in problem["detail"]
     assert str(gallery.path) not in answer.text
     assert "Traceback" not in answer.text
+
+
+def test_each_part_that_is_asked_for_by_itself_has_its_second_looks(served: TestClient, image: str) -> None:
+    wanted = {"parts": [{"picture": image}] * 3, "rerank": "zoom:334"}
+    assert served.post(f"{G}/search", json=wanted).status_code == 200
+    refused = served.post(f"{G}/search", json={**wanted, "fuse": "max"})
+    assert refused.status_code == 422 and "not at 1,002 (zoom:334, 3 parts each)" in refused.json()["detail"]
+
+
+def test_every_page_of_an_answer_says_the_same_of_it(served: TestClient, image: str) -> None:
+    def verdicts(*offsets: int) -> list[str]:
+        wanted = {"parts": [{"picture": image, "box": BOX}], "k": 2}
+        return [served.post(f"{G}/search", json={**wanted, "offset": each}).json()["verdict"] for each in offsets]
+
+    assert verdicts(2, 6, 0, 4, 1000) == ["unknown"] * 5
+
+
+def test_a_search_ends_with_the_server_and_says_so(
+    served: TestClient, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patchwise.server.routes.search.StillWanted", lambda stopping: StillWanted(stopping, 0))
+    wanted = {"parts": [{"picture": image}], "rerank": "refine:2"}
+    assert served.post(f"{G}/search", json=wanted).status_code == 200
+    served.app.state.server.stopping.set()  # type: ignore[attr-defined]
+    for place in ("search", "search/export/csv", "search/export/html"):
+        answer = served.post(f"{G}/{place}", json=wanted)
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:patchwise:ending")
+        assert answer.headers["retry-after"] == "5"
+    assert served.post(f"{G}/search", json={"parts": wanted["parts"]}).status_code == 200  # it takes no second look
+
+
+def test_work_is_told_when_whoever_asked_has_gone(served: TestClient) -> None:
+    class Leaving:
+        async def is_disconnected(self) -> bool:
+            return True
+
+    told = threading.Event()
+
+    def endless(still_wanted: Callable[[], bool]) -> None:
+        while still_wanted():
+            time.sleep(0.01)
+        told.set()
+
+    state = served.app.state.server  # type: ignore[attr-defined]
+    with pytest.raises(Problem, match="nobody waits"):
+        asyncio.run(_unless_gone(Leaving(), state, endless))  # type: ignore[arg-type]
+    assert told.wait(10)
 
 
 @pytest.mark.parametrize("box", [[5, 5, 5, 9], [9, 9, 1, 1], [100, 100, 120, 120]])
@@ -281,6 +337,29 @@ def test_every_region_is_explained(served: TestClient, gallery: Gallery, picture
         assert served.post(f"{G}/explain", json={"parts": parts, **missing}).status_code == 404
 
 
+@pytest.mark.parametrize("fuse", ["max", "mean", "rank"])
+def test_the_heat_map_of_parts_asked_for_one_by_one_is_hottest_where_the_hit_is(
+    served: TestClient, pictures: Path, image: str, fuse: str
+) -> None:
+    other = digest_of((pictures / "01.png").read_bytes())
+    parts = [{"picture": image, "box": BOX}, {"picture": other, "box": [10, 8, 30, 24]}]
+    found = served.post(f"{G}/search", json={"parts": parts, "fuse": fuse}).json()["hits"]
+    assert len(found) == 6
+    for hit in found:
+        asked = {"parts": parts, "image": hit["image"], "fuse": fuse}
+        answer = served.post(f"{G}/explain", json=asked).json()
+        hottest = max(answer["regions"], key=lambda region: region["score"])
+        assert hottest["box"] == hit["box"]
+        assert hottest["score"] == pytest.approx(max(hit["part_scores"]), abs=1e-5)
+        if fuse == "max":
+            assert hottest["score"] == pytest.approx(hit["score"], abs=1e-5)
+        assert [len(part) for part in answer["parts"]] == [5, 5]
+    wrong = served.post(f"{G}/explain", json={"parts": parts, "image": other, "fuse": "nonsense"})
+    assert wrong.status_code == 422 and "expected one of" in wrong.json()["detail"]
+    page = served.post(f"{G}/search/export/html", json={"parts": parts, "fuse": fuse})
+    assert page.status_code == 200 and page.text.count("data:image/jpeg") == 8
+
+
 def test_a_query_is_encoded_once_for_all_heat_maps(
     settings: Settings, serving: Callable[..., TestClient], pictures: Path, image: str
 ) -> None:
@@ -331,6 +410,16 @@ def test_answers_are_taken_away_as_files(served: TestClient, pictures: Path, ima
     assert b'"hits"' in export("json")
     assert served.post(f"{G}/search/export/html", json={**wanted, "k": 500}).status_code == 200  # six are found
     assert served.post(f"{G}/search/export/exe", json=wanted).status_code == 422
+
+
+def test_a_table_is_text_whatever_names_and_queries_are(served: TestClient, gallery: Gallery, pictures: Path) -> None:
+    (pictures / os.fsdecode(b"caf\xe9.png")).write_bytes((pictures / "03.png").read_bytes())
+    gallery.add(pictures)
+    image = digest_of((pictures / "03.png").read_bytes())
+    wanted = {"parts": [{"picture": image, "name": '=cmd|"/C calc"!A0'}], "k": 2}
+    rows = list(csv.DictReader(io.StringIO(served.post(f"{G}/search/export/csv", json=wanted).content.decode())))
+    assert {row["query"] for row in rows} == {'\'=cmd|"/C calc"!A0'}
+    assert {row["path"] for row in rows} == {str(pictures / "03.png"), f"{pictures}/caf\\udce9.png"}
 
 
 def test_a_page_shows_no_file_that_is_another_by_now(served: TestClient, pictures: Path, image: str) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
@@ -17,18 +18,20 @@ from patchwise.errors import ImageError, UsageError
 from patchwise.images import read_picture
 from patchwise.indexing import QueryPart, encode_query
 from patchwise.report import CSV_HEADER, ReportHit, ReportPart, ReportSection, csv_rows, render_html
-from patchwise.search import Hit
+from patchwise.search import Explanation, Hit
+from patchwise.second_look import NoLongerWanted
 from patchwise.server.contents import bytes_of
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.problems import Problem
-from patchwise.server.searching import Found, answer_of
-from patchwise.wire import shown_text
+from patchwise.server.searching import Found, answer_of, each_by_itself, wanted_or_problem
+from patchwise.wire import shown_text, text_of_path
 
 __all__ = ["EXPORTS", "Export", "exported"]
 
 _MOST_IN_PAGE = 200
 _SHOWN_EDGE = 960
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Export(NamedTuple):
@@ -47,9 +50,13 @@ EXPORTS = {
 
 
 def exported(
-    server: State, served: ServedGallery, found: Found, kind: Literal["json", "csv", "html", "paths"]
+    server: State,
+    served: ServedGallery,
+    found: Found,
+    kind: Literal["json", "csv", "html", "paths"],
+    still_wanted: Callable[[], bool],
 ) -> bytes:
-    """The file's bytes.
+    """The file's bytes, for as long as they are wanted.
 
     Raises:
         Problem: a page of too many hits.
@@ -61,21 +68,38 @@ def exported(
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(CSV_HEADER)
-        writer.writerows(csv_rows(found.label, found.hits))
-        return table.getvalue().encode("utf-8", "surrogateescape")
+        for row in csv_rows(found.label, found.hits):
+            writer.writerow([_cell(value) if isinstance(value, str) else value for value in row])
+        return table.getvalue().encode()
     if kind == "paths":
         return b"".join(os.fsencode(hit.path) + b"\n" for hit in found.hits)
     if len(found.hits) > _MOST_IN_PAGE:
         raise Problem(422, f"a page holds at most {_MOST_IN_PAGE} hits; ask for fewer by k", "usage")
-    return _page(server, served, found).encode("utf-8", "backslashreplace")
+    with wanted_or_problem(still_wanted):
+        return _page(server, served, found, still_wanted).encode("utf-8", "backslashreplace")
 
 
-def _page(server: State, served: ServedGallery, found: Found) -> str:
-    vector = encode_query(served.gallery.encoder, found.parts).vector
+def _cell(text: str) -> str:
+    """A text as spreadsheets take it for one, and not for a formula."""
+    plain = text_of_path(text)
+    return f"'{plain}" if plain.startswith(_FORMULAS) else plain
+
+
+def _page(server: State, served: ServedGallery, found: Found, still_wanted: Callable[[], bool]) -> str:
+    asked = encode_query(served.gallery.encoder, found.parts)
+    alone = asked.part_vectors if found.request.fuse and len(found.parts) > 1 else ()
+
+    def explained(hit: Hit) -> Explanation:
+        if len(alone):
+            return each_by_itself([served.gallery.explain_vector(vector, hit) for vector in alone])
+        return served.gallery.explain_vector(asked.vector, hit)
+
     hits = []
     for hit in found.hits:
+        if not still_wanted():
+            raise NoLongerWanted
         with suppress(UsageError):  # it has just been removed
-            hits.append(ReportHit(hit, served.gallery.explain_vector(vector, hit), _picture(server, served, hit)))
+            hits.append(ReportHit(hit, explained(hit), _picture(server, served, hit)))
     section = ReportSection(found.label, [_part(part) for part in found.parts], hits, verdict=True)
     where = f"patchwise {__version__}, gallery {served.name}: {len(served.gallery):,} images"
     return render_html(f"patchwise: {len(hits)} hits", [section], where)

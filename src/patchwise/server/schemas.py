@@ -196,7 +196,7 @@ class SearchRequest(_Shape):
     where: str = Field("", max_length=10_000, examples=["brand = 'Acme' and year >= 2019"])
     recall: float = Field(0.99, gt=0, le=1, description="Share of the true best to find where codes are searched")
     exact: bool = Field(False, description="Look at every vector")
-    rerank: str = Field("", max_length=200, description="Second looks", examples=["refine:20"])
+    rerank: str = Field("", max_length=200, description="Up to 4 looks at up to 1,000 hits", examples=["refine:20"])
     expand: str = Field("", max_length=40, description="Ask again with the matches: average or alpha:A")
     fuse: str = Field("", max_length=40, description="Ask for each part by itself: mean, max or rank")
     collapse: bool = Field(False, description="One hit for near-duplicates")
@@ -270,6 +270,7 @@ class ExplainRequest(_Shape):
     parts: list[Part] = Field(min_length=1, max_length=16)
     image: Digest
     path: str | None = Field(None, max_length=4096, description="Which of its files; otherwise the first")
+    fuse: str = Field("", max_length=40, description="As in the search; a region then has its best score of all parts")
 
 
 class Explanation(_Shape):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from patchwise.encoders import TextEncoder
 from patchwise.errors import EncoderError, UsageError
@@ -15,56 +15,91 @@ from patchwise.indexing import QueryPart, encode_query
 from patchwise.indexing.parts import query_label
 from patchwise.report import result_to_json
 from patchwise.rerank import RERANKERS, parse_rerankers
-from patchwise.search import Hit, RegionScore
+from patchwise.search import FUSIONS, Explanation, Hit, RegionScore
+from patchwise.second_look import NoLongerWanted, looking_while
 from patchwise.server import schemas
 from patchwise.server.contents import check_known, pixels_of
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.problems import Problem, problem_of
+from patchwise.server.verdicts import Verdict
 from patchwise.wire import is_whole_path, path_of_text, shown_text, text_of_path
 
-__all__ = ["Found", "answer_of", "explain", "own_words", "places", "search"]
+__all__ = ["Found", "answer_of", "each_by_itself", "explain", "own_words", "places", "search", "wanted_or_problem"]
 
-_MOST_LOOKED_AT = 1000
+_FIRST_PAGE = 20  # hits that tell whether there is a match
+_MOST_LOOKS, _MOST_LOOKED_AT = 4, 1000
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found for a request; `label` is the query on one line."""
+    """What was found for a request; `label` is the query on one line, `verdict` what the whole answer says."""
 
     request: schemas.SearchRequest
     parts: tuple[QueryPart, ...]
     hits: list[Hit]
     label: str
     seconds: float
+    verdict: Verdict
 
 
-def search(server: State, served: ServedGallery, request: schemas.SearchRequest) -> Found:
-    """Search as `Gallery.search` does.
+def search(
+    server: State, served: ServedGallery, request: schemas.SearchRequest, still_wanted: Callable[[], bool]
+) -> Found:
+    """Search as `Gallery.search` does, for as long as the answer is wanted.
 
     Raises:
         Problem, ImageError: the request cannot be answered.
     """
     began = time.perf_counter()
-    _check_rerank(request.rerank)
-    with server.metrics.searching(served.name), own_words(served):
+    _check_rerank(request)
+    with server.metrics.searching(served.name), own_words(served), wanted_or_problem(still_wanted):
         parts = _parts(server, served, request.parts)
-        hits = served.gallery.search(
-            parts,
-            k=request.k,
-            offset=request.offset,
-            min_score=request.min_score,
-            under=places(request.under),
-            where=request.where,
-            recall=request.recall,
-            exact=request.exact,
-            rerank=request.rerank,
-            expand=request.expand,
-            fuse=request.fuse,
-            collapse=request.collapse,
-            max_pixels=server.settings.max_pixels,
-        )
-    return Found(request, parts, hits, shown_text(query_label(parts)), time.perf_counter() - began)
+        version = served.gallery.version
+        hits = _page(server, served, request, parts, request.k, request.offset)
+        asked = (version, request.model_dump_json(exclude={"k", "offset"}))
+        if request.offset == 0:
+            verdict = served.verdicts.first(asked, hits)
+        else:
+            verdict = served.verdicts.later(
+                asked, hits, lambda: _page(server, served, request, parts, min(request.k, _FIRST_PAGE), 0)
+            )
+    return Found(request, parts, hits, shown_text(query_label(parts)), time.perf_counter() - began, verdict)
+
+
+@contextmanager
+def wanted_or_problem(still_wanted: Callable[[], bool]) -> Iterator[None]:
+    """Long work inside ends by a problem when nobody waits for it any more."""
+    try:
+        with looking_while(still_wanted):
+            yield
+    except NoLongerWanted as error:
+        raise Problem(503, "the server is ending; ask again shortly", "ending", {"Retry-After": "5"}) from error
+
+
+def _page(
+    server: State,
+    served: ServedGallery,
+    request: schemas.SearchRequest,
+    parts: tuple[QueryPart, ...],
+    k: int,
+    offset: int,
+) -> list[Hit]:
+    return served.gallery.search(
+        parts,
+        k=k,
+        offset=offset,
+        min_score=request.min_score,
+        under=places(request.under),
+        where=request.where,
+        recall=request.recall,
+        exact=request.exact,
+        rerank=request.rerank,
+        expand=request.expand,
+        fuse=request.fuse,
+        collapse=request.collapse,
+        max_pixels=server.settings.max_pixels,
+    )
 
 
 def answer_of(served: ServedGallery, found: Found) -> schemas.SearchAnswer:
@@ -79,7 +114,7 @@ def answer_of(served: ServedGallery, found: Found) -> schemas.SearchAnswer:
         box=request.parts[0].box if len(request.parts) == 1 else None,
         parts=[schemas.Part(**part.model_dump()) for part in request.parts],  # what was left out, too
         hits=_hits(served, found.hits),
-        verdict=_verdict(found.hits),
+        verdict=found.verdict,
         seconds=round(found.seconds, 4),
         images=searched,
         version=served.gallery.version,
@@ -99,15 +134,17 @@ def explain(server: State, served: ServedGallery, request: schemas.ExplainReques
     for part in request.parts:
         if part.picture is not None:
             check_known(server, served, part.picture)
+    if request.fuse and request.fuse not in FUSIONS:
+        raise Problem(422, f"fuse {request.fuse!r}: expected one of {', '.join(FUSIONS)}", "usage")
     gallery = served.gallery
     with own_words(served):
         asked = served.encoded.get(
             tuple((part.picture, part.text, part.box, part.weight, part.small) for part in request.parts),
             lambda: encode_query(gallery.encoder, _parts(server, served, request.parts)),
         )
-        explained = gallery.explain_vector(asked.vector, path)
         several = asked.part_vectors if len(request.parts) > 1 else ()
         parts = [gallery.explain_vector(vector, path) for vector in several]
+        explained = each_by_itself(parts) if request.fuse and parts else gallery.explain_vector(asked.vector, path)
     return schemas.Explanation(
         image=request.image,
         path=text_of_path(path),
@@ -115,6 +152,15 @@ def explain(server: State, served: ServedGallery, request: schemas.ExplainReques
         regions=_regions(explained.regions),
         parts=[_regions(part.regions) for part in parts],
     )
+
+
+def each_by_itself(parts: Sequence[Explanation]) -> Explanation:
+    """What the parts of a query say of an image that were asked for one by one: of each region, what fits it best.
+
+    So the best region is the one that a hit has whose answers were put together, whatever its score was made of.
+    """
+    regions = [max(scores, key=lambda region: region.score) for scores in zip(*(p.regions for p in parts), strict=True)]
+    return replace(parts[0], regions=tuple(regions), parts=tuple(parts))
 
 
 @contextmanager
@@ -126,7 +172,7 @@ def own_words(served: ServedGallery) -> Iterator[None]:
         problem = problem_of(error)
         raise Problem(422, _without_places(str(error), served), problem.kind) from error
     except EncoderError as error:
-        if isinstance(served.gallery.encoder, TextEncoder):
+        if isinstance(served.gallery.encoder, TextEncoder):  # or it cannot be loaded, which is raised instead
             raise
         raise Problem(422, _without_places(str(error), served), "no-texts") from error
 
@@ -164,15 +210,27 @@ def _name_of(served: ServedGallery, image: str) -> str:
     return files[0].path if files else f"picture {image[:8]}"
 
 
-def _check_rerank(rerank: str) -> None:
-    for name in (part.strip().partition(":")[0] for part in rerank.split(",")):
+def _check_rerank(request: schemas.SearchRequest) -> None:
+    for name in (part.strip().partition(":")[0] for part in request.rerank.split(",")):
         if name in RERANKERS and RERANKERS[name].needs:
             raise Problem(422, f"rerank {name}: it needs files of the server's, and cannot be asked for here", "usage")
-    for asked in parse_rerankers(rerank):
+    looks = parse_rerankers(request.rerank)
+    for asked in looks:
         if asked.argument:
             raise Problem(422, f"rerank {asked.name}: files of the server's cannot be named here", "usage")
-        if asked.depth > _MOST_LOOKED_AT:
-            raise Problem(422, f"rerank {asked.name}:{asked.depth}: at most {_MOST_LOOKED_AT} hits", "usage")
+    if len(looks) > _MOST_LOOKS:
+        raise Problem(422, f"rerank: at most {_MOST_LOOKS} second looks are taken here, not {len(looks)}", "usage")
+    # Each part that is asked for by itself has second looks of its own.
+    times = len(request.parts) if request.fuse else 1
+    looked_at = times * sum(asked.depth for asked in looks)
+    if looked_at > _MOST_LOOKED_AT:
+        each = f", {times} parts each" if times > 1 else ""
+        raise Problem(
+            422,
+            f"rerank: second looks are taken at {_MOST_LOOKED_AT:,} hits in all here, not at {looked_at:,} "
+            f"({request.rerank}{each}); name fewer behind the colons",
+            "usage",
+        )
 
 
 def _hits(served: ServedGallery, hits: Sequence[Hit]) -> list[schemas.Hit]:
@@ -191,12 +249,6 @@ def _hits(served: ServedGallery, hits: Sequence[Hit]) -> list[schemas.Hit]:
     return [schemas.Hit.model_validate(identified(hit)) for hit in plain if hit["path"] in images]
 
 
-def _verdict(hits: Sequence[Hit]) -> Literal["match", "no match", "unknown"]:
-    if any(hit.matches for hit in hits):
-        return "match"
-    return "unknown" if any(hit.matches is None for hit in hits) else "no match"
-
-
 def _regions(regions: Sequence[RegionScore]) -> list[schemas.Region]:
     return [
         schemas.Region(box=region.box, level=region.level, cell=region.cell, score=round(region.score, 6))
@@ -205,6 +257,6 @@ def _regions(regions: Sequence[RegionScore]) -> list[schemas.Region]:
 
 
 def _without_places(message: str, served: ServedGallery) -> str:
-    encoder = served.gallery.encoder.id
+    encoder = str(served.info().encoder["id"])  # not that of the encoder itself, which it may be impossible to load
     shown = message.replace(f"the gallery {served.gallery.path}", f"the gallery {served.name!r}")
     return shown.replace(repr(encoder), repr(Path(encoder).name)).replace(str(served.gallery.path), served.name)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from patchwise.server import schemas
 from patchwise.server.dependencies import Served, Server, State, json_only, multipart_only
 from patchwise.server.exports import EXPORTS, exported
+from patchwise.server.limits import StillWanted
 from patchwise.server.problems import Problem, problems
 from patchwise.server.routes.pictures import keep
 from patchwise.server.searching import answer_of, explain, search
@@ -37,7 +38,9 @@ async def search_gallery(
     served: Served, server: Server, wanted: schemas.SearchRequest, request: Request
 ) -> schemas.SearchAnswer:
     """Find the images that show what the query shows or says, best first."""
-    return await _unless_gone(request, server, lambda: answer_of(served, search(server, served, wanted)))
+    return await _unless_gone(
+        request, server, lambda still_wanted: answer_of(served, search(server, served, wanted, still_wanted))
+    )
 
 
 @router.post(
@@ -51,6 +54,7 @@ async def search_gallery(
 async def search_upload(
     served: Served,
     server: Server,
+    request: Request,
     picture: Annotated[list[UploadFile] | None, File(description="Pictures of the query", max_length=16)] = None,
     box: Annotated[
         list[str] | None,
@@ -73,7 +77,7 @@ async def search_upload(
     """One request for pictures at hand: they are kept as by `pictures`, and searched with at once."""
     uploads = [(shown_text(upload.filename or "picture")[:255], await upload.read()) for upload in picture or []]
 
-    def kept_and_found() -> schemas.SearchAnswer:
+    def kept_and_found(still_wanted: Callable[[], bool]) -> schemas.SearchAnswer:
         boxes = [_edges(each) for each in box or []]
         if len(boxes) > len(uploads):
             raise Problem(422, f"{len(boxes)} boxes for {len(uploads)} pictures", "box")
@@ -103,9 +107,9 @@ async def search_upload(
         except ValidationError as error:
             said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3])
             raise Problem(422, said, "invalid") from error
-        return answer_of(served, search(server, served, wanted))
+        return answer_of(served, search(server, served, wanted, still_wanted))
 
-    return await server.pool.run(kept_and_found)
+    return await _unless_gone(request, server, kept_and_found)
 
 
 @router.post(
@@ -134,7 +138,11 @@ async def export_search(
 ) -> Response:
     """The hits as JSON, as CSV, as a page that needs no other file, or as a list of paths."""
     content = await _unless_gone(
-        request, server, lambda: exported(server, served, search(server, served, wanted), format)
+        request,
+        server,
+        lambda still_wanted: exported(
+            server, served, search(server, served, wanted, still_wanted), format, still_wanted
+        ),
     )
     kind = EXPORTS[format]
     disposition = f'attachment; filename="patchwise-{served.name}.{kind.suffix}"'
@@ -152,17 +160,21 @@ async def explain_hit(
     served: Served, server: Server, wanted: schemas.ExplainRequest, request: Request
 ) -> schemas.Explanation:
     """Every region of one image with its score for a query: the numbers behind the heat map."""
-    return await _unless_gone(request, server, lambda: explain(server, served, wanted))
+    return await _unless_gone(request, server, lambda _: explain(server, served, wanted))
 
 
-async def _unless_gone(request: Request, server: State, work: Callable[[], _R]) -> _R:
-    """The result of `work`, which is dropped from the queue when whoever asked has gone: drawing asks anew."""
-    asked = asyncio.ensure_future(server.pool.run(work))
-    while not (await asyncio.wait([asked], timeout=_POLL_SECONDS))[0]:
-        if await request.is_disconnected():
-            asked.cancel()
-            raise Problem(503, "nobody waits for this answer any more", "gone")
-    return await asked
+async def _unless_gone(request: Request, server: State, work: Callable[[Callable[[], bool]], _R]) -> _R:
+    """The result of `work`, which leaves the queue, or is told, when whoever asked has gone: drawing asks anew."""
+    still_wanted = StillWanted(server.stopping)
+    asked = asyncio.ensure_future(server.pool.run(work, still_wanted))
+    try:
+        while not (await asyncio.wait([asked], timeout=_POLL_SECONDS))[0]:
+            if await request.is_disconnected():
+                raise Problem(503, "nobody waits for this answer any more", "gone")
+        return await asked
+    finally:
+        still_wanted.gone.set()
+        asked.cancel()
 
 
 def _edges(text: str) -> list[float] | None:
