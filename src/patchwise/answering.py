@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +51,8 @@ class Wanted:
     def __post_init__(self) -> None:
         if self.k < 1 or self.offset < 0:
             raise UsageError(f"k must be at least 1 and offset at least 0, not {self.k} and {self.offset}")
+        if self.min_score is not None and not math.isfinite(self.min_score):
+            raise UsageError(f"min_score {self.min_score}: expected a finite number")
         if self.where:
             check_where(self.where)
         if self.expand:

@@ -14,6 +14,7 @@ __all__ = [
     "Box",
     "area_xyxy",
     "box_area",
+    "box_edges",
     "box_iou",
     "clip_xyxy",
     "enclosing_box",
@@ -92,11 +93,11 @@ def parse_box(text: str) -> Box:
     return (values[0], values[1], values[2], values[3])
 
 
-def query_box(box: Sequence[float], size: tuple[int, int]) -> Box:
-    """Validate a user's box against an image of `size` (width, height) and cut it to the image.
+def box_edges(box: Sequence[float]) -> Box:
+    """Validate a user's box as far as that goes without its image.
 
     Raises:
-        BoxError: inside out, empty, not finite, outside the image, or under one pixel inside it.
+        BoxError: not four numbers, not finite, inside out or empty.
     """
     shown = ",".join(f"{value:g}" for value in box)
     if len(box) != 4 or not all(np.isfinite(value) for value in box):
@@ -104,6 +105,17 @@ def query_box(box: Sequence[float], size: tuple[int, int]) -> Box:
     x0, y0, x1, y1 = (float(value) for value in box)
     if x1 <= x0 or y1 <= y0:
         raise BoxError(f"box {shown}: empty or inside out; x1 must exceed x0 and y1 must exceed y0")
+    return (x0, y0, x1, y1)
+
+
+def query_box(box: Sequence[float], size: tuple[int, int]) -> Box:
+    """Validate a user's box against an image of `size` (width, height) and cut it to the image.
+
+    Raises:
+        BoxError: inside out, empty, not finite, outside the image, or under one pixel inside it.
+    """
+    x0, y0, x1, y1 = box_edges(box)
+    shown = ",".join(f"{value:g}" for value in box)
     width, height = size
     if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
         raise BoxError(f"box {shown}: outside the image, which is {width} x {height} pixels (EXIF-upright)")

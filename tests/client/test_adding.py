@@ -14,6 +14,7 @@ from PIL import Image
 from client.conftest import Requests
 from conftest import make_picture
 from patchwise import Client, Gallery
+from patchwise.client import AddingFailed
 from patchwise.errors import ServerError, UsageError
 from patchwise.images import digest_of
 from patchwise.indexing import IndexProgress
@@ -67,12 +68,13 @@ def test_batches_are_small(client: Client, requests: Requests, new: Path, monkey
     assert client.info().images == 10
 
 
-def test_files_that_all_fail(client: Client, tmp_path: Path) -> None:
+def test_files_that_all_fail(client: Client, requests: Requests, tmp_path: Path) -> None:
     folder = tmp_path / "bad"
     folder.mkdir()
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (folder / name).write_bytes(b"no picture: " + name.encode())
     report = client.add(folder)
+    assert requests.uploads() == 1, "the server lists them all"
     assert report.added == 0 and [Path(path).name for path, _ in report.failed] == ["a.jpg", "b.jpg", "c.jpg"]
     assert all(reason.startswith("not an image") for _, reason in report.failed)
 
@@ -193,8 +195,59 @@ def test_a_job_that_does_not_come_to_its_end(
             return httpx2.Response(404, json=content, headers={"content-type": "application/problem+json"})
         return httpx2.Response(202, json=made_up_job("queued") if request.method == "POST" else job)
 
-    with pytest.raises(ServerError, match=said):
-        made_up(answer).add(new / "20.png")
+    with pytest.raises(ServerError, match=said) as ended:
+        made_up(answer).add(new / "20.png", new / "broken.jpg")
+    assert isinstance(ended.value, AddingFailed) and ended.value.report.jobs == ["0" * 16]
+    assert ended.value.__cause__ is not None
+
+
+def test_what_came_of_a_folder_by_then_is_told_when_adding_fails(made_up: Callable[..., Client], new: Path) -> None:
+    answers = [httpx2.Response(202, json=made_up_job("done", done=1, added=1)), httpx2.ConnectError("gone")]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "GET" and "/images/" in request.url.path:
+            content = {"type": "urn:patchwise:image-not-found", "detail": "no image"}
+            return httpx2.Response(404, json=content, headers={"content-type": "application/problem+json"})
+        if request.method == "GET":
+            return httpx2.Response(200, json=made_up_job("done", done=1, added=1))
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(AddingFailed, match="cannot be reached") as ended:
+        patched.setattr("patchwise.client.adding._BATCH_FILES", 1)
+        made_up(answer).add(new / "20.png", new / "21.png")
+    assert (ended.value.report.added, ended.value.report.jobs) == (1, ["0" * 16])
+
+
+def test_only_few_jobs_are_under_way_at_a_time(
+    made_up: Callable[..., Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patchwise.client.adding._BATCH_FILES", 1)
+    monkeypatch.setattr("patchwise.client.adding.time.sleep", lambda _: None)
+    for seed in range(12):
+        make_picture(seed + 30, (20, 15)).save(tmp_path / f"{seed}.png")
+    looked: dict[str, int] = {}  # at each job, since it was sent
+    most = 0
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        nonlocal most
+        job = request.url.path.rpartition("/")[2]
+        if request.method == "POST":
+            job = f"{len(looked):016x}"
+            looked[job] = 0
+            most = max(most, sum(count < 5 for count in looked.values()))
+            return httpx2.Response(202, json=made_up_job("queued", job=job))
+        if job in looked:
+            looked[job] += 1
+            state = "done" if looked[job] >= 5 else "running"
+            return httpx2.Response(200, json=made_up_job(state, job=job, added=1))
+        content = {"type": "urn:patchwise:image-not-found", "detail": "no image"}
+        return httpx2.Response(404, json=content, headers={"content-type": "application/problem+json"})
+
+    assert made_up(answer).add(tmp_path).added == 12
+    assert most == 4
 
 
 def test_failures_while_indexing_are_named_as_they_are_here(made_up: Callable[..., Client], new: Path) -> None:

@@ -178,8 +178,18 @@ def test_errors_are_the_library_s(client: Client, pictures: Path) -> None:
         client.search(pictures / "02.png", box=(200, 200, 400, 400))
     with pytest.raises(EncoderError, match="reads no texts"):
         client.search(text="a mug")
-    with pytest.raises(UsageError, match=r"body\.k|k:"):
+    with pytest.raises(UsageError, match="k must be"):
         client.search(pictures / "02.png", k=0)
+    for box in ((1, 2, 3), (1, 2, 3, 4, 5), (0, 0, float("nan"), 10), (0, 0, float("inf"), 10)):
+        with pytest.raises(BoxError, match="four finite numbers"):
+            client.search(pictures / "02.png", box=box)
+        with pytest.raises(BoxError, match="four finite numbers"):
+            client.explain(pictures / "02.png", pictures / "03.png", box=box)
+    for score in (float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="min_score"):
+            client.search(pictures / "02.png", min_score=score)
+    with pytest.raises(UsageError, match="not finite"):
+        client.search(pictures / "02.png", recall=float("nan"))
     with pytest.raises(UsageError, match="nothing to search for"):
         client.search()
     with pytest.raises(PatchwiseError, match="fuse"):

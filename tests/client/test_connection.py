@@ -28,6 +28,7 @@ from patchwise.errors import (
     StorageFull,
     UsageError,
 )
+from patchwise.store import StoredImage
 
 MadeUp = Callable[..., Client]
 HEALTH = {"status": "ok", "version": "9"}
@@ -151,6 +152,19 @@ def test_a_busy_server_is_waited_for(made_up: MadeUp, monkeypatch: pytest.Monkey
     assert len(slept) == 2 and 2 <= slept[0] <= 2.5 and 0 < slept[1] <= 0.5
 
 
+def test_removing_waits_for_another_writer_and_nothing_else_does(
+    made_up: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(connection.time, "sleep", slept.append)
+    answers = [problem(409, "gallery-busy", **{"Retry-After": "5"}), httpx2.Response(204)]
+    assert made_up(lambda _: answers.pop(0)).remove(StoredImage("/a.png", "0" * 32, (1, 1), {})) == 1
+    assert len(slept) == 1 and slept[0] >= 5
+    with pytest.raises(GalleryBusy):
+        made_up(lambda _: problem(409, "gallery-busy", **{"Retry-After": "5"})).health()
+    assert len(slept) == 1
+
+
 def test_patience_has_an_end(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(connection.time, "sleep", slept.append)
@@ -207,8 +221,9 @@ def test_a_path_before_the_api(made_up: MadeUp) -> None:
         return httpx2.Response(200, json=HEALTH)
 
     http = httpx2.Client(transport=httpx2.MockTransport(answer))
-    Client("https://a.test/pictures/", http=http).health()
-    assert asked == ["https://a.test/pictures/api/v1/health"]
+    for url in ("https://a.test/pictures/", "https://a.test/pictures/api/v1", "https://a.test/pictures/api/v1/"):
+        Client(url, http=http).health()
+    assert asked == ["https://a.test/pictures/api/v1/health"] * 3
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])

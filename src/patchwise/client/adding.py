@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from patchwise.client.connection import Connection
-from patchwise.client.problems import NotThere, TooMuch
+from patchwise.client.problems import NoneTaken, NotThere, TooMuch
 from patchwise.client.shapes import Job, job_of
 from patchwise.errors import ImageError, ImageUnreadable, PatchwiseError, ServerError
 from patchwise.images import digest_of, read_bytes
 from patchwise.indexing import IndexProgress, walk
+from patchwise.indexing.walk import FoundFile
 
-__all__ = ["AddReport", "add_files", "wait_for"]
+__all__ = ["AddReport", "AddingFailed", "add_files", "wait_for"]
 
 _BATCH_FILES = 32
 _BATCH_BYTES = 16 * 2**20
+_JOBS_UNDER_WAY = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 Progress = Callable[[IndexProgress], None]
@@ -38,6 +40,14 @@ class AddReport:
     unreadable_folders: list[tuple[str, str]] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+
+class AddingFailed(ServerError):
+    """Adding ended before its end; `report` says what came of it by then, and its cause is the error that ended it."""
+
+    def __init__(self, error: PatchwiseError, report: AddReport) -> None:
+        super().__init__(str(error))
+        self.report = report
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,18 @@ def add_files(
     found = walk(paths)
     adding = _Adding(connection, gallery, len(found.files), progress or (lambda _: None))
     adding.report.unreadable_folders = found.unreadable
+    try:
+        _add(adding, found.files, wait=wait)
+    except PatchwiseError as error:
+        raise AddingFailed(error, adding.report) from error
+    finally:
+        adding.report.seconds = time.monotonic() - began
+    return adding.report
+
+
+def _add(adding: _Adding, files: Sequence[FoundFile], *, wait: bool) -> None:
     batch: list[_File] = []
-    for one in found.files:
+    for one in files:
         try:
             content = read_bytes(one.path)
         except ImageUnreadable as error:
@@ -80,8 +100,6 @@ def add_files(
         adding.send(batch)
     if wait:
         adding.finish()
-    adding.report.seconds = time.monotonic() - began
-    return adding.report
 
 
 def wait_for(
@@ -136,6 +154,9 @@ class _Adding:
         form = [("pictures", (_name(file.path), file.content, "application/octet-stream")) for file in batch]
         try:
             job = self._connection.ask("POST", f"/galleries/{self._gallery}/images", job_of, files=form)
+        except NoneTaken as error:
+            self._refused(list(batch), error.refused)
+            return
         except PatchwiseError as error:
             if not isinstance(error, ImageError | TooMuch):  # then other or fewer files may do
                 raise
@@ -146,26 +167,30 @@ class _Adding:
                 self.send(half)
             return
         left = list(batch)
-        for name, reason in job.refused:
-            refused = next((file for file in left if _name(file.path) == name), None)
-            if refused is not None:
-                left.remove(refused)
-            self.failed(name if refused is None else refused.path, reason)
+        self._refused(left, job.refused)
         self.report.jobs.append(job.job)
         self._under_way.append((job.job, len(left)))
-        self._settle(wait=False)
+        self._settle(_JOBS_UNDER_WAY - 1)  # so that others get their turn, and the server's queue is not full
 
     def finish(self) -> None:
         """Wait until all that was sent is indexed."""
-        self._settle(wait=True)
+        self._settle(0)
 
-    def _settle(self, *, wait: bool) -> None:
-        """Take in the jobs that have ended; they end in the order that they were sent in."""
+    def _refused(self, left: list[_File], refused: Sequence[tuple[str, str]]) -> None:
+        """Take out of a batch what was refused, given as (name, reason)."""
+        for name, reason in refused:
+            file = next((file for file in left if _name(file.path) == name), None)
+            if file is not None:
+                left.remove(file)
+            self.failed(name if file is None else file.path, reason)
+
+    def _settle(self, most: int) -> None:
+        """Take in the jobs that have ended, in the order that they were sent in, until at most so many have not."""
         while self._under_way:
             name, files = self._under_way[0]
             job = self._connection.ask("GET", f"/jobs/{name}", job_of)
             if not job.ended:
-                if not wait:
+                if len(self._under_way) <= most:
                     return
                 for now in _until_ended(self._connection, job):
                     job = now

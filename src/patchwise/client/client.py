@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
+from patchwise.answering import Wanted
 from patchwise.client.adding import AddReport, Progress, add_files, wait_for
 from patchwise.client.contents import ClientContents, OnServer
 from patchwise.client.problems import NotThere
@@ -85,6 +86,7 @@ class Client(ClientContents):
             "fuse": fuse,
             "collapse": collapse,
         }
+        Wanted(k, offset, min_score)  # judged as the library does
         parts = query_parts(query, text=text, box=box, small=small)
         return self._pictures.asked(
             self.gallery,
@@ -161,7 +163,7 @@ class Client(ClientContents):
 
         Raises:
             UsageError: a path does not exist.
-            ServerError: the server takes no images, or stopped adding them.
+            AddingFailed: the server takes no images, or stopped adding them; `report` says what came of it by then.
         """
         if not paths:
             raise UsageError("nothing to add: name at least one file or folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _BUSY = (429, 503)
+_BUSY_REMOVING = (*_BUSY, 409)  # another writer, which soon has finished
 _LONGEST_PAUSE = 30.0
 _TOKEN = re.compile(r"[!-~]+")
 _R = TypeVar("_R")
@@ -119,15 +121,23 @@ class Connection:
     ) -> httpx2.Response:
         httpx2 = _httpx2()
         left = self._patience
+        headers = {"User-Agent": f"patchwise/{__version__}", **self._authorization()}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        busy = _BUSY_REMOVING if method == "DELETE" else _BUSY
+        try:
+            content = None if body is None else json.dumps(body, allow_nan=False).encode()
+        except ValueError as error:
+            raise UsageError("a number that is not finite cannot be sent") from error
         while True:
             try:
                 response = self._client().request(
                     method,
                     f"{self.url}{API}{path}",
                     params=params,
-                    json=body,
+                    content=content,
                     files=list(files) or None,
-                    headers={"User-Agent": f"patchwise/{__version__}", **self._authorization()},
+                    headers=headers,
                     timeout=httpx2.Timeout(self._timeout),
                     follow_redirects=False,  # a token is for one server
                 )
@@ -146,7 +156,7 @@ class Connection:
                 ) from error
             if response.status_code < 300:
                 return response
-            pause = _pause(response.headers.get("retry-after")) if response.status_code in _BUSY else None
+            pause = _pause(response.headers.get("retry-after")) if response.status_code in busy else None
             if pause is None or pause > left:
                 raise error_of(response, self.url)
             left -= pause
@@ -189,7 +199,7 @@ def _address(url: str) -> tuple[str, str | None]:
         raise UsageError(f"{host}: no user belongs in the address of a server; a token is given by token=...")
     name, _, token = parts.fragment.partition("=")
     return (
-        f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}",
+        f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix(API)}",
         unquote(token) if name == "token" and token else None,
     )
 

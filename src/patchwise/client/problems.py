@@ -25,7 +25,7 @@ from patchwise.errors import (
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["NotThere", "TooMuch", "error_of"]
+__all__ = ["NoneTaken", "NotThere", "TooMuch", "error_of"]
 
 _PROBLEM = "application/problem+json"
 _KIND = "urn:patchwise:"
@@ -33,6 +33,12 @@ _KIND = "urn:patchwise:"
 
 class NotThere(ImageUnreadable):
     """The server has no picture of this id, or no longer the one that it indexed."""
+
+
+class NoneTaken(ImageUnreadable):
+    """The server took none of the pictures; `refused` are (name, reason)."""
+
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 class TooMuch(ServerError):
@@ -77,6 +83,11 @@ def error_of(response: httpx2.Response, url: str) -> PatchwiseError:
     found = _ERRORS.get(kind, ServerError)
     if issubclass(found, ServerError):
         return found(f"{url}: {detail}")
+    refused = _refused(problem)
+    if refused:
+        none = NoneTaken("pictures", detail)
+        none.refused = refused
+        return none
     if issubclass(found, ImageError):
         name, colon, reason = detail.partition(": ")
         return found(name, reason) if colon else found("picture", detail)
@@ -96,3 +107,10 @@ def _problem(response: httpx2.Response) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) and {"type", "detail"} <= set(found) else None
+
+
+def _refused(problem: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple((str(one["name"]), str(one["reason"])) for one in problem.get("refused") or ())
+    except (TypeError, KeyError):
+        return ()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from patchwise.boxes import box_edges
 from patchwise.client.connection import Connection
 from patchwise.client.problems import NotThere
 from patchwise.errors import ImageError, UsageError
@@ -36,6 +37,7 @@ class QueryPictures:
         Raises:
             ImageError: a picture cannot be read, or the server cannot.
             NotThere: the server lacks something that is no picture of the query.
+            BoxError: a box is none.
             UsageError: a picture is given by its web address.
         """
         contents: _Contents = {}
@@ -49,7 +51,7 @@ class QueryPictures:
                 sent |= {"picture": digest_of(content), "small": part.small, "name": _short(part.name)}
                 contents.setdefault(sent["picture"], (part.name, content))
             if part.box is not None:
-                sent["box"] = [float(edge) for edge in part.box]
+                sent["box"] = list(box_edges(part.box))
             plain.append(sent)
         new = [digest for digest in contents if digest not in self._uploaded]
         # First as if all were there: it costs little, and uploading what is there would cost much. Last everything: the
