@@ -11,6 +11,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from patchwise.wire import API
+
 __all__ = ["CountRequests", "Metrics"]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -74,7 +76,20 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it as Prometheus reads it."""
-        return generate_latest(self._registry)
+        return generate_latest(_WithoutTimes(self._registry))
+
+
+class _WithoutTimes(CollectorRegistry):
+    """What another registry holds, without when each series began: that would be as many series once more."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._all = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._all.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
 
 
 class _Counts(Collector):
@@ -121,5 +136,7 @@ class CountRequests:
             await self._app(scope, receive, noting)
         finally:
             # The path itself would make a new series for every image.
-            route = getattr(scope.get("route"), "path", None)
-            self._metrics.count_request(route or "other", scope["method"], status)
+            route = getattr(scope.get("route"), "path", None) or "other"
+            if route.startswith("/") and scope["path"].startswith(f"{API}/"):
+                route = API + route.removeprefix(API)  # as it is asked for
+            self._metrics.count_request(route, scope["method"], status)
