@@ -304,6 +304,33 @@ def test_text_that_is_none_is_refused_and_not_repeated_as_it_came(served: TestCl
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_uploads_have_weights_as_parts_have(served: TestClient, pictures: Path) -> None:
+    contents = [(pictures / f"{seed:02d}.png").read_bytes() for seed in (2, 4)]
+    ids = [digest_of(content) for content in contents]
+    files = [("picture", (f"{name}.png", content)) for name, content in zip("ab", contents, strict=True)]
+    for weights in ([1.0, 0.2], [0.2], [1.0, -0.5]):
+        answer = served.post(f"{G}/search/upload", files=files, data={"weight": [str(each) for each in weights]})
+        assert answer.status_code == 200, answer.text
+        parts = [{"picture": one, "weight": each} for one, each in zip(ids, [*weights, 1.0][:2], strict=True)]
+        wanted = served.post(f"{G}/search", json={"parts": parts}).json()
+        assert [hit["score"] for hit in answer.json()["hits"]] == [hit["score"] for hit in wanted["hits"]]
+        assert [part["weight"] for part in answer.json()["parts"]] == [*weights, 1.0][:2]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"weight": ["1", "1"]}, "2 weights for 1"),
+        ({"weight": "nan"}, "finite"),
+        ({"limit": "5"}, "field 'limit': expected box, collapse"),
+        ({"minscore": "1", "k": "2"}, "field 'minscore'"),
+    ],
+)
+def test_fields_that_are_not_known_are_refused(served: TestClient, data: dict[str, str], said: str) -> None:
+    answer = served.post(f"{G}/search/upload", files={"picture": ("a.png", png(make_picture(1)))}, data=data)
+    assert answer.status_code == 422 and said in answer.json()["detail"], answer.text
+
+
 def test_an_upload_may_have_any_name(served: TestClient) -> None:
     content = png(make_picture(1))
     for name in (b"\xff\xfe.png", b"x" * 3000, b'a\\"b.png', b"../../etc/passwd"):

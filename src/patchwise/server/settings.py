@@ -73,6 +73,12 @@ class Settings:
         folders = [folder.resolve() for folder in self.galleries.values()]
         if len(set(folders)) < len(folders):
             raise UsageError("the same gallery is named twice")
+        for name in self.galleries:
+            uploads = self.uploads_folder(name).resolve()
+            for other in folders:
+                # Galleries are deleted and made again as they please, and whatever lies among uploads is indexed.
+                if uploads.is_relative_to(other) or other.is_relative_to(uploads):
+                    raise UsageError(f"uploads {uploads} and gallery {other}: one lies in the other; choose --uploads")
         if self.token is not None and not _TOKEN.fullmatch(self.token):
             raise UsageError("the token must be of visible ASCII characters, without spaces")
         if self.token is None and not is_loopback(self.host):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 from fastapi import Path as InPath
@@ -24,6 +24,7 @@ router = APIRouter(tags=["search"])
 _R = TypeVar("_R")
 _FAILURES = problems(404, 409, 410, 415, 422, 500, 501, 503)
 _POLL_SECONDS = 0.05
+_FIELDS = {"picture", "box", "text", "weight", "small"} | (schemas.SearchRequest.model_fields.keys() - {"parts"})
 
 
 @router.post(
@@ -61,6 +62,9 @@ async def search_upload(
         Form(description="x0,y0,x1,y1 of the first picture, of the next ..., or whole", examples=[["40,30,210,260"]]),
     ] = None,
     text: Annotated[list[str] | None, Form(description="What the images shall show", max_length=16)] = None,
+    weight: Annotated[
+        list[float] | None, Form(description="Of the pictures in order, then of the texts; otherwise 1", max_length=16)
+    ] = None,
     small: Annotated[bool, Form(description="The object may be small")] = False,
     k: Annotated[int, Form(ge=1, le=1000)] = 20,
     offset: Annotated[int, Form(ge=0, le=1_000_000)] = 0,
@@ -75,18 +79,29 @@ async def search_upload(
     collapse: Annotated[bool, Form()] = False,
 ) -> schemas.SearchAnswer:
     """One request for pictures at hand: they are kept as by `pictures`, and searched with at once."""
-    uploads = [(shown_text(upload.filename or "picture")[:255], await upload.read()) for upload in picture or []]
+    unknown = sorted({*(await request.form())} - _FIELDS)
+    if unknown:
+        raise Problem(422, f"field {shown_text(unknown[0])!r}: expected {', '.join(sorted(_FIELDS))}", "invalid")
+    uploads = [(shown_text(upload.filename or "picture")[:255], upload) for upload in picture or []]
+    boxes = [_edges(each) for each in box or []]
+    if len(boxes) > len(uploads):
+        raise Problem(422, f"{len(boxes)} boxes for {len(uploads)} pictures", "box")
+    boxes += [None] * (len(uploads) - len(boxes))
+    texts, weights = text or [], weight or []
+    if len(weights) > len(uploads) + len(texts):
+        raise Problem(422, f"{len(weights)} weights for {len(uploads) + len(texts)} pictures and texts", "invalid")
 
-    def kept_and_found(still_wanted: Callable[[], bool]) -> schemas.SearchAnswer:
-        boxes = [_edges(each) for each in box or []]
-        if len(boxes) > len(uploads):
-            raise Problem(422, f"{len(boxes)} boxes for {len(uploads)} pictures", "box")
-        boxes += [None] * (len(uploads) - len(boxes))
-        parts = [
-            {"picture": keep(server, served, name, content).image, "box": edges, "name": name, "small": small}
-            for (name, content), edges in zip(uploads, boxes, strict=True)
+    def kept() -> list[dict[str, Any]]:  # bytes are read when it is their turn
+        return [
+            {"picture": keep(server, served, name, file.file.read()).image, "box": edges, "name": name, "small": small}
+            for (name, file), edges in zip(uploads, boxes, strict=True)
         ]
-        parts += [{"text": each} for each in text or []]
+
+    parts = [*(await server.intake.run(kept)), *({"text": each} for each in texts)]
+    for part, each in zip(parts, weights, strict=False):
+        part["weight"] = each
+
+    def found(still_wanted: Callable[[], bool]) -> schemas.SearchAnswer:
         try:
             wanted = schemas.SearchRequest.model_validate(
                 {
@@ -109,7 +124,7 @@ async def search_upload(
             raise Problem(422, said, "invalid") from error
         return answer_of(served, search(server, served, wanted, still_wanted))
 
-    return await _unless_gone(request, server, kept_and_found)
+    return await _unless_gone(request, server, found)
 
 
 @router.post(
