@@ -193,5 +193,5 @@ def test_the_service_is_given_the_time_that_a_server_takes_to_end(service: dict[
 
     of_pool, of_jobs = (signature(each).parameters["timeout"].default for each in (Pool.close, Jobs.stop))
     seconds = re.fullmatch(r"(\d+)s", str(service["stop_grace_period"]))
-    assert seconds and int(seconds[1]) > _GRACE_SECONDS + _WARMING_SECONDS + of_pool + of_jobs
+    assert seconds and int(seconds[1]) > _GRACE_SECONDS + _WARMING_SECONDS + 2 * of_pool + of_jobs
     assert _ENDING_SECONDS < _GRACE_SECONDS  # who searches is told, and not cut off
