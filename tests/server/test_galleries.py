@@ -156,7 +156,7 @@ def test_a_gallery_that_cannot_be_searched_does_not_keep_the_others_from_it(
         refused = client.post("/api/v1/galleries/g/search", json={"parts": [{"picture": image}]})
     assert (refused.status_code, refused.json()["type"]) == (500, "urn:patchwise:gallery")
     assert str(gallery.path) not in refused.text
-    assert "made with another encoder" in caplog.text
+    assert "g: made with another encoder" in caplog.text
 
 
 def test_galleries_that_were_opened_are_closed_when_another_cannot_be(gallery: Gallery, tmp_path: Path) -> None:

@@ -133,7 +133,8 @@ class Galleries:
             try:
                 served.gallery.search(np.zeros((32, 32, 3), dtype=np.uint8), k=1)
             except PatchwiseError as error:
-                _log.warning("%s: %s", served.name, shown_text(str(error)))
+                # Most messages of a gallery begin with its folder.
+                _log.warning("%s: %s", served.name, shown_text(str(error).removeprefix(f"{served.gallery.path}: ")))
 
     def counts(self) -> dict[str, int]:
         """How many images each gallery holds, by name."""
