@@ -58,6 +58,29 @@ def test_there_is_a_limit_to_columns(filled: Store) -> None:
     assert stored.metadata["c999"] == 999
 
 
+def test_columns_without_a_value_make_room(filled: Store) -> None:
+    names = [f"c{number}" for number in range(MOST_COLUMNS)]
+    with filled.writer() as writer:
+        writer.describe(names, [("/p/0", list(range(MOST_COLUMNS)))])
+        writer.describe(["c7", "c8"], [("/p/0", (7, None)), ("/p/1", (None, 8))])
+        writer.describe(["new", "c9"], [("/p/2", ("x", 9))])
+        assert len(writer.catalogue.metadata_columns()) == MOST_COLUMNS
+        writer.describe([f"n{number}" for number in range(MOST_COLUMNS - 4)], [("/p/2", [1] * (MOST_COLUMNS - 4))])
+        with pytest.raises(UsageError, match="at most 1,000 columns of metadata, not 1,001"):
+            writer.describe([f"m{number}" for number in range(3)], [("/p/1", (1, 2, 3))])
+    assert filled.catalogue.metadata_of(["/p/0", "/p/1"]) == [{"c7": 7}, {"c8": 8}]
+    assert len(filled.catalogue.metadata_of(["/p/2"])[0]) == MOST_COLUMNS - 4
+
+
+def test_values_are_counted(filled: Store) -> None:
+    with filled.writer() as writer:
+        rows = [("/p/0", ("x", 1)), ("/p/1", ("y", 2.5)), ("/p/2", ("y", None)), ("/elsewhere", ("x", 1))]
+        writer.describe(["a", "b", "c"], [(path, (*values, None)) for path, values in rows])
+    a, b = filled.catalogue.summaries()
+    assert (a.name, a.kind, a.images, a.values, a.counts) == ("a", "text", 3, ("y", "x"), (2, 1))
+    assert (b.values, b.counts, b.minimum, b.maximum) == ((1, 2.5), (1, 1), 1, 2.5)
+
+
 def test_nothing_is_kept_of_rows_that_fail(filled: Store) -> None:
     def rows() -> Any:
         yield "/p/0", (1,)

@@ -73,7 +73,10 @@ def gallery_of(plain: Mapping[str, Any]) -> ServedGallery:
     known = _known(ServedGallery, plain)
     known["folders"] = tuple((str(one["path"]), int(one["images"])) for one in plain["folders"])
     known["metadata"] = tuple(
-        MetadataColumn(**{**_known(MetadataColumn, one), "values": tuple(one["values"])}) for one in plain["metadata"]
+        MetadataColumn(
+            **{**_known(MetadataColumn, one), "values": tuple(one["values"]), "counts": tuple(one.get("counts", ()))}
+        )
+        for one in plain["metadata"]
     )
     return ServedGallery(**known)
 

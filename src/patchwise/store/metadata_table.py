@@ -35,8 +35,8 @@ class MetadataColumn:
     """What images are said to be in one column.
 
     `kind` is "text", "number", or "mixed"; `images` counts those with a value; `values` are the 50 most frequent, most
-    frequent first (of those that come first by path, where there are more than 50,000 different ones); `minimum` and
-    `maximum` are of its numbers, None where it has none.
+    frequent first (of those that come first by path, where there are more than 50,000 different ones), and `counts` how
+    many images have each; `minimum` and `maximum` are of its numbers, None where it has none.
     """
 
     name: str
@@ -45,6 +45,7 @@ class MetadataColumn:
     values: tuple[MetadataValue, ...]
     minimum: int | float | None
     maximum: int | float | None
+    counts: tuple[int, ...] = ()
 
 
 class _Counted:
@@ -74,7 +75,8 @@ class _Counted:
             kind = "number" if self.numbers else "text"
         ordered = sorted(self._counts.items(), key=lambda pair: (-pair[1], isinstance(pair[0], str), pair[0]))
         least, most = self._extremes or (None, None)
-        return MetadataColumn(name, kind, self.images, tuple(value for value, _ in ordered[:_MOST_VALUES]), least, most)
+        values, counts = zip(*ordered[:_MOST_VALUES], strict=True) if ordered else ((), ())
+        return MetadataColumn(name, kind, self.images, values, least, most, counts)
 
 
 class MetadataTable(Database):
@@ -159,13 +161,23 @@ class MetadataTable(Database):
     def _numbers(self, names: Sequence[str]) -> list[int]:
         known = self.metadata_columns()
         new = [name for name in names if name not in known]
-        if (total := len(known) + len(new)) > MOST_COLUMNS:
-            raise UsageError(f"a gallery takes at most {MOST_COLUMNS:,} columns of metadata, not {total:,}")
+        if len(known) + len(new) > MOST_COLUMNS:
+            # Columns that have lost their last value make room; their places in the table are empty, and used again.
+            empty = [name for name in known if name not in names and self._is_empty(known[name])]
+            if (total := len(known) - len(empty) + len(new)) > MOST_COLUMNS:
+                raise UsageError(f"a gallery takes at most {MOST_COLUMNS:,} columns of metadata, not {total:,}")
+            for name, left in zip(new, empty, strict=False):
+                self._run("UPDATE metadata_column SET name = ? WHERE id = ?", (name, known[left]))
+                known[name] = known.pop(left)
         for name in new:
-            self._run("INSERT INTO metadata_column (name) VALUES (?)", (name,))
-            known[name] = int(self._all("SELECT last_insert_rowid()")[0][0])
-            self._run(f"ALTER TABLE metadata ADD COLUMN c{known[name]}")  # without a type: kept as given
+            if name not in known:
+                self._run("INSERT INTO metadata_column (name) VALUES (?)", (name,))
+                known[name] = int(self._all("SELECT last_insert_rowid()")[0][0])
+                self._run(f"ALTER TABLE metadata ADD COLUMN c{known[name]}")  # without a type: kept as given
         return [known[name] for name in names]
+
+    def _is_empty(self, number: int) -> bool:
+        return not self._all(f"SELECT 1 FROM metadata WHERE c{number} IS NOT NULL LIMIT 1")
 
     def carry_metadata(self, moved: Mapping[str, str], undescribed: Iterable[str] = ()) -> None:
         """Give paths what is known of others, old path by new, in place of what they have; `undescribed` lose theirs.

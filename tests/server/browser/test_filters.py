@@ -48,6 +48,8 @@ def test_by_folder(searching: Page) -> None:
 def test_by_metadata(searching: Page, world: World) -> None:
     page = searching
     page.click("#filters-open")
+    value = page.locator("[data-column=shows] .values label", has=page.locator("input[data-value=cat]"))
+    expect(value.locator(".tally")).to_have_text(str(len(world.places["cat"])))
     with searched(page):
         page.locator("[data-column=shows] input[data-value=cat]").check()
     assert {Path(hit["path"]) for hit in hits(page)} == world.places["cat"].keys()

@@ -35,13 +35,14 @@ function valueChoice(column, index, onChange) {
   const rows = new Map();
   const list = el("ul", { class: "values" });
   const say = () => onChange({ values: [...rows].filter(([, { input }]) => input.checked).map(([value]) => value), from: null, to: null });
-  const add = (value) => {
+  const add = (value, count) => {
     const input = el("input", { type: "checkbox", id: `column-${index}-value-${rows.size}`, "data-value": String(value), on: { change: say } });
-    const item = el("li", {}, el("label", { title: String(value) }, input, el("span", { text: String(value) })));
+    const item = el("li", {}, el("label", { title: String(value) }, input, el("span", { text: String(value) }),
+      count !== undefined && el("span", { class: "tally", text: count.toLocaleString("en"), title: "Pictures with this value" })));
     rows.set(value, { input, item });
     list.append(item);
   };
-  column.values.forEach(add);
+  column.values.forEach((value, place) => add(value, column.counts?.[place]));
   const search = el("input", { type: "search", id: `column-${index}-search`, placeholder: "Find a value", "aria-label": `Find a value of ${column.name}`,
     on: { input: () => find() } });
   const more = el("button", { type: "button", class: "quiet small", id: `column-${index}-more`, text: `Show all ${column.values.length}`,
