@@ -107,6 +107,19 @@ def test_a_server_makes_its_gallery_says_where_it_is_and_ends_well(
         assert len(made) == 0
 
 
+def test_programs_are_told_where_it_is_on_stdout_without_its_token(start: Callable[..., Serving]) -> None:
+    serving = start("--port", 0, "--gallery", "b=x", "--gallery", "a=y", "--json", PATCHWISE_TOKEN="s3cret")
+    assert serving.process.stdout is not None
+    line = serving.process.stdout.readline()
+    assert json.loads(line) == {
+        "url": serving.address,
+        "galleries": ["b", "a"],
+        "token_required": True,
+        "pid": serving.process.pid,
+    }
+    assert serving.end(signal.SIGTERM) == (0, "")
+
+
 def test_ctrl_c_ends_it_as_it_ends_every_command(start: Callable[..., Serving]) -> None:
     assert start("--port", 0).end(signal.SIGINT) == (130, "")
 

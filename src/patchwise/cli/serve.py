@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from patchwise.cli.encoder_options import Device
-from patchwise.cli.options import DEFAULT_GALLERY, MaxPixels, say
+from patchwise.cli.options import DEFAULT_GALLERY, MaxPixels, print_json, say
 
 
 def serve(
@@ -49,6 +49,9 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="How many requests may wait before others are refused.")] = 64,
     device: Device = "auto",
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON when it listens: address, galleries, process.")
+    ] = False,
 ) -> None:
     """Serve galleries: a page to search with, and an HTTP API, until Ctrl-C or SIGTERM."""
     # Its threads wait for each other without sleeping, which under many requests takes most of the processors. This is
@@ -70,4 +73,4 @@ def serve(
         queue=queue,
         device=device,
     )
-    run(settings, say, open_page=open_page)
+    run(settings, say, announce=print_json if as_json else None, open_page=open_page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import socket
 import sys
@@ -28,8 +29,17 @@ _BACKLOG = 1024
 _CONNECTIONS = 1000
 
 
-def run(settings: Settings, say: Callable[[str], None], *, open_page: bool = False) -> None:
+def run(
+    settings: Settings,
+    say: Callable[[str], None],
+    *,
+    announce: Callable[[dict[str, object]], None] | None = None,
+    open_page: bool = False,
+) -> None:
     """Serve until SIGINT or SIGTERM, when what runs is finished first; `say` is told where the server is.
+
+    `announce`, for programs, is told the same once connections are taken: {"url", "galleries": names, the default
+    first, "token_required", "pid"}. It never holds the token.
 
     Raises:
         UsageError: nothing can listen there, as the port is taken or the host is none of this machine.
@@ -61,6 +71,15 @@ def run(settings: Settings, say: Callable[[str], None], *, open_page: bool = Fal
             address, token = _address(settings, listener), _token_of_page(settings)
             # Where nobody watches, what is said ends in a log, which is no place for a secret.
             say(f"patchwise: {address}{token if _watched() else ''}")
+            if announce is not None:
+                announce(
+                    {
+                        "url": address,
+                        "galleries": list(settings.galleries),
+                        "token_required": settings.token is not None,
+                        "pid": os.getpid(),
+                    }
+                )
             if open_page:
                 _open(server, address + token)
             server.run(sockets=[listener])
