@@ -38,7 +38,7 @@ def snippets(language: str) -> Iterator[object]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """What the documentation takes for granted: photographs and what is known of them, products, queries, and `open`."""
+    """What the documentation takes for granted: photographs, metadata of them, products, queries, and `open`."""
     (tmp_path / "Photos" / "old").mkdir(parents=True)
     for seed in range(4):
         make_picture(seed, (320, 240)).save(tmp_path / "Photos" / f"{seed}.jpg")
