@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from patchwise.errors import ImageError, PatchwiseError, UsageError
 from patchwise.indexing import EncodedQuery
 from patchwise.metadata import check_where
+from patchwise.places import Places
 from patchwise.rerank import renumbered
 from patchwise.search import FUSIONS, Hit, best_regions, collapsed, expanded, expanding, fused_search, hit_of, merged
 from patchwise.search.expansion import parse_expansion
@@ -40,7 +40,7 @@ class Wanted:
     k: int
     offset: int = 0
     min_score: float | None = None
-    under: Sequence[str | os.PathLike[str]] = ()
+    under: Places = ()
     where: str = ""
     recall: float = 1.0
     rerank: str = ""

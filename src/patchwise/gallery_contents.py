@@ -14,6 +14,7 @@ from patchwise.compression import CompressionInfo, compression_info
 from patchwise.errors import UsageError
 from patchwise.images import stat_image
 from patchwise.metadata import MetadataReport, fitting, join_metadata, open_metadata
+from patchwise.places import Places, each_place
 from patchwise.store import (
     Arrays,
     GalleryInfo,
@@ -69,7 +70,7 @@ class GalleryContents:
 
     def images(
         self,
-        under: Sequence[str | os.PathLike[str]] = (),
+        under: Places = (),
         where: str = "",
         offset: int = 0,
         limit: int | None = None,
@@ -88,7 +89,7 @@ class GalleryContents:
         catalogue = self._store.catalogue
         with catalogue.reading():
             condition = fitting(where, catalogue.metadata_columns()) if where else None
-            selection = Selection(tuple(map(os.path.abspath, under)) or None, condition)
+            selection = Selection(tuple(map(os.path.abspath, each_place(under))) or None, condition)
             found = catalogue.images_selected(selection, offset, limit)
         if found and (limit is None or len(found) < limit):  # the last page
             return ImageList(offset + len(found), tuple(found))

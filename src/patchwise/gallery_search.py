@@ -22,6 +22,7 @@ from patchwise.images import DEFAULT_MAX_PIXELS
 from patchwise.indexing import EncodedQuery, Query, QueryPart, QuerySource, encode_queries, encode_query
 from patchwise.indexing.parts import batch_parts, query_label, query_parts
 from patchwise.metadata import fitting
+from patchwise.places import Places, each_place
 from patchwise.search import Background, Explanation, Hit, Searcher, explain, in_place, rank
 from patchwise.store import Arrays, Selection, Snapshot
 
@@ -141,7 +142,7 @@ class GallerySearch(ABC):
         k: int = 20,
         offset: int = 0,
         min_score: float | None = None,
-        under: Sequence[str | os.PathLike[str]] = (),
+        under: Places = (),
         where: str = "",
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
@@ -197,7 +198,7 @@ class GallerySearch(ABC):
         k: int = 20,
         offset: int = 0,
         min_score: float | None = None,
-        under: Sequence[str | os.PathLike[str]] = (),
+        under: Places = (),
         where: str = "",
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
@@ -245,7 +246,7 @@ class GallerySearch(ABC):
         k: int = 20,
         offset: int = 0,
         min_score: float | None = None,
-        under: Sequence[str | os.PathLike[str]] = (),
+        under: Places = (),
         where: str = "",
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
@@ -333,7 +334,7 @@ class GallerySearch(ABC):
             UsageError: a folder without images, or a condition that cannot be read or names no known column.
         """
         snapshot = self.snapshot()
-        folders = tuple(os.path.abspath(path) for path in wanted.under)
+        folders = tuple(os.path.abspath(path) for path in each_place(wanted.under))
         for folder in folders:
             if not snapshot.is_any_selected(Selection((folder,))):
                 raise UsageError(f"{folder}: the gallery {self.path} holds no image from there")

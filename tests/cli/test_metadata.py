@@ -42,6 +42,7 @@ def test_metadata_are_joined_while_indexing(in_process: Cli, table: Path) -> Non
         "kind": "number",
         "images": 2,
         "values": [2019, 2021],
+        "counts": [1, 1],
         "minimum": 2019,
         "maximum": 2021,
     }
@@ -78,6 +79,10 @@ def test_complaints(in_process: Cli, table: Path) -> None:
     in_process("index").complains(2, "name at least one folder", "--metadata")
     in_process("index", "--metadata", table).complains(1, "no gallery here")
     in_process("index", "photos", "--metadata", "none.csv").complains(2, "none.csv: no such file")
+    assert not (table.parent / ".patchwise").exists(), "a mistake leaves no gallery behind"
+    in_process("index", "--metadata", table, "--encoder", "x").complains(
+        2, "looks at no image", "drop the other options"
+    )
     assert in_process("index", "photos", "--regions", "whole", "--metadata", table).code == 0
     search = ("search", "photos/0.png", "--where")
     in_process(*search, "brnd = 'x'").complains(2, "no column 'brnd'", "'brand', 'year', 'name', 'path'")

@@ -40,7 +40,8 @@ def test_a_folder_is_uploaded_and_found(client: Client, gallery: Gallery, new: P
     assert (report.added, report.unchanged) == (4, 1)
     assert [path for path, _ in report.failed] == [str(new / "broken.jpg")]
     assert report.failed[0][1].startswith("not an image")
-    assert len(report.jobs) == 1 and client.job(report.jobs[0]).state == "done"
+    assert len(report.jobs) == 2, "files of one name are not sent together"
+    assert {client.job(job).state for job in report.jobs} == {"done"}
     assert (told[-1].done, told[-1].total) == (6, 6)
     assert [one.failed for one in told if one.failed] == report.failed
     assert [one.done for one in told] == sorted(one.done for one in told)
@@ -90,7 +91,31 @@ def test_a_file_that_is_too_much_for_the_server_leaves_the_others_alone(client: 
     report = client.add(folder)
     assert report.added == 5
     assert [path for path, _ in report.failed] == [str(folder / "large.png")]
-    assert "bytes" in report.failed[0][1]
+    assert report.failed[0][1].endswith(": a request like this may have at most 1 MB")
+
+
+def test_of_files_that_are_called_alike_the_right_one_is_blamed(client: Client, tmp_path: Path) -> None:
+    for folder in ("a", "b", "c"):
+        (tmp_path / "new" / folder).mkdir(parents=True)
+    make_picture(40, (40, 30)).save(tmp_path / "new" / "a" / "0.png")
+    (tmp_path / "new" / "b" / "0.png").write_bytes(b"no picture")
+    make_picture(41, (40, 30)).save(tmp_path / "new" / "c" / "0.png")
+    report = client.add(tmp_path / "new")
+    assert report.added == 2
+    assert [path for path, _ in report.failed] == [str(tmp_path / "new" / "b" / "0.png")]
+
+
+def test_names_that_forms_write_in_another_way_are_told_as_they_are(client: Client, tmp_path: Path) -> None:
+    names = ['a"b.png', "a\\b.png", "tab\tbed.png", "line\nbreak.png", "100%25.png", "ä%22.png"]
+    (tmp_path / "new").mkdir()
+    for name in names:
+        (tmp_path / "new" / name).write_bytes(b"no picture: " + name.encode())
+    make_picture(42, (40, 30)).save(tmp_path / "new" / "good.png")
+    told: list[IndexProgress] = []
+    report = client.add(tmp_path / "new", progress=told.append)
+    assert report.added == 1
+    assert sorted(path for path, _ in report.failed) == sorted(str(tmp_path / "new" / name) for name in names)
+    assert (told[-1].done, told[-1].total) == (7, 7)
 
 
 def test_not_waiting(client: Client, new: Path) -> None:

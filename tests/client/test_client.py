@@ -9,6 +9,7 @@ import os
 import pickle
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,6 +150,27 @@ def test_many_queries(gallery: Gallery, client: Client, pictures: Path) -> None:
     first.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"k": 0},
+        {"min_score": float("nan")},
+        {"where": "nope = 1"},
+        {"where": "brand ="},
+        {"under": ["/nowhere"]},
+        {"rerank": "typo:3"},
+        {"expand": "x"},
+        {"fuse": "x"},
+    ],
+)
+def test_what_is_wrong_with_all_of_many_queries_is_no_fault_of_each(
+    gallery: Gallery, client: Client, pictures: Path, wanted: dict[str, Any]
+) -> None:
+    for asked in (gallery, client):
+        with pytest.raises(UsageError):
+            list(asked.search_many([(pictures / "00.png", None)], **wanted))
+
+
 def test_an_explanation(gallery: Gallery, client: Client, pictures: Path) -> None:
     hits = client.search(pictures / "02.png", box=(4, 6, 20, 24))
     for asked in (hits[1], hits[1].path, Path(hits[1].path), gallery.search(pictures / "02.png")[1]):
@@ -204,6 +226,9 @@ def test_pictures_of_hits_come_through_the_server(client: Client, pictures: Path
     assert client.image_bytes(hits[0]) == content
     assert client.image_bytes(client.images().images[2]) == content
     assert client.image_bytes(client.images().images[2].digest) == content
+    assert client.image_bytes(hits[0].path) == content
+    with pytest.raises(UsageError, match="not in the gallery"):
+        client.thumbnail("/nowhere.png")
     small = client.thumbnail(hits[0], size=64)
     assert small.mode == "RGB" and small.size == (32, 24)
     for name in ("00.png", "01.png", "02.png", "03.png", "04.png", "05.png"):
@@ -245,10 +270,32 @@ def test_images(client: Client, gallery: Gallery, pictures: Path, monkeypatch: p
     assert client.images(["/elsewhere"]).total == 0
     monkeypatch.setattr("patchwise.client.contents._PAGE", 4)
     assert client.images() == gallery.images() and len(client.images(limit=5).images) == 5
+    for asked in (client, gallery):
+        assert asked.images(str(pictures / "01.png")).total == asked.images(pictures / "01.png").total == 1
+        assert len(asked.search(pictures / "02.png", under=str(pictures / "01.png"))) == 1
     with pytest.raises(UsageError, match="whole path"):
         client.images(["pictures"])
+    with pytest.raises(UsageError, match="too much asked for"):
+        client.images(where=f"path = '{'ä' * 15_000}'")
     with pytest.raises(UsageError, match="at least 0"):
         client.images(limit=-1)
+
+
+def test_numbers_of_metadata_are_those_of_the_gallery(client: Client, gallery: Gallery, pictures: Path) -> None:
+    file = pictures.parent / "m.csv"
+    file.write_text(f"path,year,large\n{pictures}/01.png,2019,9007199254740993\n{pictures}/02.png,2021,1\n")
+    gallery.add_metadata(file)
+    there = client.info().metadata
+    assert there == tuple(gallery.metadata_columns())
+    assert [type(one.minimum) for one in there] == [int, int] and there[1].maximum == 9007199254740993
+
+
+def test_a_long_condition(client: Client, gallery: Gallery, pictures: Path) -> None:
+    where = f"name in ({', '.join(repr(f'{number:02d}.png') for number in range(1500))})"
+    assert len(where) > 10_000
+    found = client.search(pictures / "02.png", where=where)
+    assert plain(list(found)) == plain(list(gallery.search(pictures / "02.png", where=where))) and len(found) == 6
+    assert client.images(where=where).total == 6
 
 
 def test_what_a_server_holds(client: Client, gallery: Gallery, pictures: Path) -> None:

@@ -201,6 +201,14 @@ def test_what_is_no_address(url: str) -> None:
         Client(url)
 
 
+@pytest.mark.parametrize(
+    "url", ["http://exa_mple..com", "http://.test", "http://\u2603.test", f"http://{'a' * 70}.test"]
+)
+def test_an_address_that_nobody_can_have(url: str) -> None:
+    with Client(url) as client, pytest.raises(PatchwiseError, match=r"no address to ask at|cannot be reached"):
+        client.health()
+
+
 def test_secrets_stay_out_of_messages() -> None:
     with pytest.raises(UsageError) as caught:
         Client("http://somebody:secret@a.test")
@@ -243,12 +251,19 @@ def test_names_of_galleries_and_images_stay_in_their_place(made_up: MadeUp, tmp_
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         asked.append(request.url.raw_path)
-        return problem(404, "image-not-found")
+        return problem(404, "job-not-found" if b"/jobs/" in request.url.raw_path else "image-not-found")
 
     client = made_up(answer, gallery="../x?y")
     with pytest.raises(ImageUnreadable):
+        client.image_bytes("0" * 32)
+    with pytest.raises(UsageError):
+        client.job("../../secret")
+    with pytest.raises(UsageError, match="whole path"):
         client.image_bytes("../../secret")
-    assert asked == [b"/api/v1/galleries/..%2Fx%3Fy/images/..%2F..%2Fsecret/full"]
+    assert asked == [
+        b"/api/v1/galleries/..%2Fx%3Fy/images/" + b"0" * 32 + b"/full",
+        b"/api/v1/jobs/..%2F..%2Fsecret",
+    ]
 
 
 def test_a_client_goes_on_after_it_was_closed(address: str) -> None:

@@ -123,7 +123,7 @@ def test_what_becomes_a_number_says_the_same(tmp_path: Path, texts: list[str]) -
         ("image,filename,file", "file"),
         ("Image,FileName", "FileName"),
         ("brand, PATH ", "PATH"),
-        ("image", "image"),
+        ("image,year", "image"),
     ],
 )
 def test_the_column_that_names_the_image(tmp_path: Path, head: str, key: str) -> None:
@@ -147,6 +147,8 @@ def test_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ("", "no column says which image"),
+        ("path\na.jpg\n", "no column that says anything of them"),
+        ("path,\na.jpg,0\n", "no column that says anything of them"),
         ("brand,year\nAcme,2019\n", "no column says which image a row is of; call one path, file, filename or image"),
         ("path|brand\na.jpg|x\n", "no column says"),
         ("path,brand,brand\na,b,c\n", "more than one column is called 'brand'"),

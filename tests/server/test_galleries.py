@@ -159,6 +159,34 @@ def test_a_gallery_that_cannot_be_searched_does_not_keep_the_others_from_it(
     assert "g: made with another encoder" in caplog.text
 
 
+def test_a_damaged_gallery_does_not_hide_the_others(
+    gallery: Gallery, tmp_path: Path, serving: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Gallery.create(tmp_path / "h", encoder=FakeEncoder(), regions="whole"):
+        pass
+    client = serving(Settings({"h": tmp_path / "h", "g": gallery.path}, queries=tmp_path / "queries"))
+    with (tmp_path / "h" / "catalogue.sqlite").open("r+b") as catalogue:
+        catalogue.write(b"no database at all" * 2000)
+    (gallery_, *others) = client.get("/api/v1/galleries").json()["galleries"]
+    assert (gallery_["name"], others) == ("g", [])
+    metrics = client.get("/api/v1/metrics").text
+    assert 'patchwise_images{gallery="g"} 6.0' in metrics and 'patchwise_images{gallery="h"}' not in metrics
+    assert client.get("/api/v1/galleries/h").status_code == 500
+    assert "h: " in caplog.text and "not a usable catalogue" in caplog.text
+
+
+def test_where_no_gallery_can_be_used_that_is_said(
+    gallery: Gallery, settings: Settings, serving: Callable[..., TestClient]
+) -> None:
+    client = serving(settings)
+    with (gallery.path / "catalogue.sqlite").open("r+b") as catalogue:
+        catalogue.write(b"no database at all" * 2000)
+    answer = client.get("/api/v1/galleries")
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:patchwise:gallery")
+    assert str(gallery.path) not in answer.text
+    assert client.get("/api/v1/metrics").status_code == 200
+
+
 def test_galleries_that_were_opened_are_closed_when_another_cannot_be(gallery: Gallery, tmp_path: Path) -> None:
     opened: list[Gallery] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 from collections.abc import Callable
@@ -14,11 +15,14 @@ import pytest
 from fastapi.testclient import TestClient
 from filelock import FileLock
 from PIL import Image
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from conftest import FakeEncoder, make_picture
 from patchwise import Gallery
 from patchwise.images import digest_of
 from patchwise.server import Settings
+from patchwise.server.answers import FileAnswer
 
 from .conftest import png
 
@@ -110,6 +114,46 @@ def test_the_file_itself_is_given_out_as_what_it_is(
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in answer.headers["content-security-policy"]
     assert '"' not in answer.headers["content-disposition"]
+
+
+def test_a_file_is_sent_a_piece_at_a_time_and_closed(tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(1_000_003)
+    (tmp_path / "file").write_bytes(content)
+    for method, expected in (("GET", content), ("HEAD", b"")):
+        file = (tmp_path / "file").open("rb")
+        answer = FileAnswer(file, "image/png", {"ETag": "x"})
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        asyncio.run(answer({"type": "http", "method": method, "asgi": {"spec_version": "2.4"}}, receive, send))
+        start, *pieces = sent
+        assert dict(start["headers"])[b"content-length"] == b"1000003" and dict(start["headers"])[b"etag"] == b"x"
+        assert b"".join(piece["body"] for piece in pieces) == expected
+        assert max(len(piece["body"]) for piece in pieces) <= 2**18
+        assert file.closed
+
+
+def test_those_who_go_while_a_file_is_sent_leave_it_closed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 1_000_000)
+    file = (tmp_path / "file").open("rb")
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            raise OSError("gone")
+
+    with pytest.raises(ClientDisconnect):
+        scope = {"type": "http", "method": "GET", "asgi": {"spec_version": "2.4"}}
+        asyncio.run(FileAnswer(file, "image/png", {})(scope, receive, send))
+    assert file.closed
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM"])

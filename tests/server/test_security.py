@@ -12,7 +12,10 @@ from fastapi.testclient import TestClient
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from patchwise.server import Settings
+from conftest import FakeEncoder
+from patchwise import Gallery
+from patchwise.server import Settings, create_app
+from patchwise.server.intake import Intake
 from patchwise.server.problems import Problem
 from patchwise.server.security import Guard, Token
 
@@ -66,8 +69,9 @@ def test_a_session_keeps_the_token_in_a_cookie_that_scripts_cannot_read(closed: 
     assert TOKEN not in cookie
     assert closed.get("/api/v1/session").json() == {"required": True, "valid": True}
     assert closed.get(GALLERIES).status_code == 200
-    assert closed.delete("/api/v1/session").status_code == 204
+    assert "set-cookie" in closed.delete("/api/v1/session").headers
     assert closed.get(GALLERIES).status_code == 401
+    assert "set-cookie" not in closed.delete("/api/v1/session").headers, "its name is derived from the token"
 
 
 def test_without_a_token_sessions_are_always_valid(served: TestClient) -> None:
@@ -172,9 +176,71 @@ def test_guessing_the_token_is_slow_and_the_right_one_is_not(
     assert paused == []
     closed.get(GALLERIES, headers={"Authorization": "Bearer x"})
     closed.post("/api/v1/session", json={"token": "x"})
-    assert len(paused) == 2 and min(paused) >= 0.5
+    assert not closed.get("/api/v1/session", headers={"Authorization": "Bearer x"}).json()["valid"]
+    assert len(paused) == 3 and min(paused) >= 0.5
     assert closed.get(GALLERIES, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
-    assert len(paused) == 2
+    assert closed.get("/api/v1/session", headers={"Authorization": f"Bearer {TOKEN}"}).json()["valid"]
+    assert len(paused) == 3
+
+
+def test_those_without_the_token_take_no_room_from_others(closed: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    really = Intake._take
+
+    def take(intake: Intake, size: int) -> bool:
+        asked.append(size)
+        return really(intake, size)
+
+    monkeypatch.setattr(Intake, "_take", take)
+    for kind in ("multipart/form-data; boundary=b", "application/json"):
+        sent = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
+        assert closed.post("/api/v1/session", content=iter([b"x" * 999]), headers=sent).status_code in (415, 422)
+        assert closed.post("/api/v1/session", content=iter([b"x" * 99_999]), headers=sent).status_code == 413
+    assert asked == []
+    known = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    assert closed.post(f"{GALLERIES}/g/search", content=iter([b"{}"]), headers=known).status_code == 422
+    assert asked == [2**20]
+
+
+def test_a_body_that_has_come_keeps_room_for_its_bytes_alone(settings: Settings) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert guard._intake._taken == 2**20, "as much as it may have"
+        while (await receive())["more_body"]:
+            pass
+        assert guard._intake._taken == 3
+
+    async def main() -> None:
+        parts = iter([b"a", b"bc"])
+
+        async def receive() -> Message:
+            body = next(parts)
+            return {"type": "http.request", "body": body, "more_body": body == b"a"}
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        await guard(scope, receive, send)
+        assert guard._intake._taken == 0
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "method": "POST", "path": GALLERIES, "headers": headers}
+    guard = Guard(app, settings, Token(None))
+    asyncio.run(main())
+
+
+def test_errors_of_ours_tell_nothing_and_carry_the_same_headers(
+    settings: Settings, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("/secret/path")
+
+    monkeypatch.setattr("patchwise.server.routes.galleries._described", broken)
+    app = create_app(settings, lambda folder: Gallery.open(folder, encoder=FakeEncoder()))
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        answer = client.get(f"{GALLERIES}/g")
+    assert answer.status_code == 500 and "secret" not in answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert {"x-content-type-options", "content-security-policy", "cache-control"} <= answer.headers.keys()
 
 
 def test_headers_that_browsers_heed(served: TestClient) -> None:

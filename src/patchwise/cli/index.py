@@ -82,6 +82,7 @@ def index(
     from patchwise.gallery import Gallery
     from patchwise.images import DEFAULT_MAX_PIXELS
     from patchwise.indexing import IndexProgress
+    from patchwise.metadata import open_metadata
 
     if not paths:
         if metadata is None:
@@ -89,9 +90,16 @@ def index(
                 "nothing to index: name at least one folder or image file, or a file by --metadata; "
                 "see: patchwise index --help"
             )
+        of_images = (regions, encoder, input_size, fit, pooling, precision, encode, adapt, whitening, max_pixels)
+        if follow_links or device != "auto" or any(each is not None for each in of_images):
+            raise UsageError(
+                "nothing to index: --metadata alone looks at no image; name folders, or drop the other options"
+            )
         with Gallery.open(gallery) as opened:
             _only_describe(opened, metadata, as_json)
         return
+    if metadata is not None:
+        open_metadata(metadata)  # a mistake in it shall not leave an empty gallery behind
     named = encoder_name(
         encoder, input_size=input_size, fit=fit, pooling=pooling, precision=precision, encode=encode, adapt=adapt
     )

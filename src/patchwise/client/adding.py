@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ __all__ = ["AddReport", "AddingFailed", "add_files", "wait_for"]
 _BATCH_FILES = 32
 _BATCH_BYTES = 16 * 2**20
 _JOBS_UNDER_WAY = 4
+_NOT_IN_FORMS = re.compile(r'[\x00-\x1f\x7f"\\]')
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 Progress = Callable[[IndexProgress], None]
@@ -91,7 +93,9 @@ def _add(adding: _Adding, files: Sequence[FoundFile], *, wait: bool) -> None:
         if adding.is_there(file):
             continue
         if batch and (
-            len(batch) == _BATCH_FILES or sum(len(each.content) for each in batch) + len(content) > _BATCH_BYTES
+            len(batch) == _BATCH_FILES
+            or sum(len(each.content) for each in batch) + len(content) > _BATCH_BYTES
+            or any(_name(each.path) == _name(file.path) for each in batch)  # the server tells them apart by it
         ):
             adding.send(batch)
             batch = []
@@ -234,4 +238,5 @@ def _reason(error: PatchwiseError, file: _File) -> str:
 
 
 def _name(path: str) -> str:
-    return os.path.basename(path).encode("utf-8", "replace").decode()
+    """What a file is called on its way, in which nothing is written in another way."""
+    return _NOT_IN_FORMS.sub("_", os.path.basename(path).encode("utf-8", "replace").decode())

@@ -20,7 +20,9 @@ from patchwise.gallery_search import QueryResult
 from patchwise.hits import Hits
 from patchwise.indexing import Query, QueryPart, QuerySource
 from patchwise.indexing.parts import batch_parts, query_parts
+from patchwise.places import Places, each_place
 from patchwise.report import hit_from_json, region_from_json
+from patchwise.rerank import parse_rerankers
 from patchwise.search import Explanation, Hit
 from patchwise.wire import path_of_text, text_of_path
 
@@ -54,7 +56,7 @@ class Client(ClientContents):
         k: int = 20,
         offset: int = 0,
         min_score: float | None = None,
-        under: Sequence[str | os.PathLike[str]] = (),
+        under: Places = (),
         where: str = "",
         recall: float = DEFAULT_RECALL,
         exact: bool = False,
@@ -77,7 +79,7 @@ class Client(ClientContents):
             "k": k,
             "offset": offset,
             "min_score": min_score,
-            "under": [text_of_path(os.fspath(path)) for path in under],
+            "under": [text_of_path(path) for path in each_place(under)],
             "where": where,
             "recall": recall,
             "exact": exact,
@@ -108,6 +110,7 @@ class Client(ClientContents):
 
         A query is given as for `Gallery.search_many`, and what is wanted as for `search`.
         """
+        self._check_wanted(wanted)
         remaining = map(batch_parts, queries)
 
         def answered(parts: tuple[QueryPart, ...]) -> QueryResult:
@@ -183,6 +186,20 @@ class Client(ClientContents):
         body = {"paths": [text_of_path(os.fspath(path)) for path in paths]}
         job = self._connection.ask("POST", f"{self._here}/images/paths", job_of, body=body)
         return wait_for(self._connection, self.gallery, job, progress, wait=wait)
+
+    def _check_wanted(self, asked: Mapping[str, Any]) -> None:
+        """Judge what is the same for many queries as the library does: before the first, and not as its fault.
+
+        Raises:
+            UsageError: a number, name, place or condition that is none.
+        """
+        wanted = Wanted(**{"k": 20, **{name: value for name, value in asked.items() if name != "exact"}})
+        parse_rerankers(wanted.rerank)
+        if wanted.where:
+            self.images(where=wanted.where, limit=0)
+        for place in each_place(wanted.under):
+            if not self.images(place, limit=0).total:
+                raise UsageError(f"{place}: the gallery {self.gallery!r} holds no image from there")
 
     def _hit(self, plain: Mapping[str, Any]) -> Hit:
         return hit_from_json(_with_paths(plain), lambda one: OnServer(self, str(one["image"])))

@@ -141,6 +141,8 @@ class Connection:
                     timeout=httpx2.Timeout(self._timeout),
                     follow_redirects=False,  # a token is for one server
                 )
+            except (httpx2.InvalidURL, UnicodeError) as error:
+                raise UsageError(f"{self.url}: no address to ask at, or too much asked for in it ({error})") from error
             except httpx2.TimeoutException as error:
                 raise ServerError(
                     f"{self.url}: no answer within {self._timeout:g} seconds; a longer timeout may help"

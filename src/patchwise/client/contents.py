@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
@@ -19,6 +20,7 @@ from patchwise.client.queries import QueryPictures
 from patchwise.client.shapes import Job, ServedGallery, galleries_of, gallery_of, images_of, job_of, jobs_of
 from patchwise.errors import UsageError
 from patchwise.gallery_contents import ImageList
+from patchwise.places import Places, each_place
 from patchwise.search import Hit
 from patchwise.store import StoredImage
 from patchwise.wire import text_of_path
@@ -30,6 +32,7 @@ __all__ = ["ClientContents", "OnServer"]
 
 _PAGE = 1000
 _SMALLEST, _LARGEST = 64, 2048  # thumbnails
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 _Self = TypeVar("_Self", bound="ClientContents")
 
 
@@ -74,7 +77,7 @@ class ClientContents:
 
     def images(
         self,
-        under: Sequence[str | os.PathLike[str]] = (),
+        under: Places = (),
         where: str = "",
         offset: int = 0,
         limit: int | None = None,
@@ -86,7 +89,7 @@ class ClientContents:
         """
         if offset < 0 or (limit is not None and limit < 0):
             raise UsageError(f"offset and limit must be at least 0, not {offset} and {limit}")
-        folders = [os.fspath(path) for path in under]
+        folders = each_place(under)
         for folder in folders:
             if not PurePosixPath(folder).is_absolute() and not PureWindowsPath(folder).is_absolute():
                 raise UsageError(f"{folder}: expected a whole path of the server")
@@ -105,10 +108,11 @@ class ClientContents:
                 return ImageList(total, tuple(found))
 
     def image_bytes(self, image: Hit | StoredImage | str) -> bytes:
-        """The file of a hit, or of an image by its id, as it is.
+        """The file of a hit, or of an image by its id or its path on the server, as it is.
 
         Raises:
             ImageUnreadable: it is no longer there.
+            UsageError: the path is none of the gallery.
         """
         return self._connection.content("GET", f"{self._here}/images/{self._id(image)}/full")
 
@@ -117,6 +121,7 @@ class ClientContents:
 
         Raises:
             ImageUnreadable: it is no longer there.
+            UsageError: the path is none of the gallery.
         """
         params = {"size": min(max(size, _SMALLEST), _LARGEST)}
         content = self._connection.content("GET", f"{self._here}/images/{self._id(image)}/thumbnail", params=params)
@@ -163,7 +168,8 @@ class ClientContents:
     def remove(self, *images: Hit | StoredImage | str | os.PathLike[str]) -> int:
         """Forget images, or files and everything below folders, by their paths on the server; returns how many files.
 
-        Files that were uploaded are deleted there; others stay where they are.
+        Files that were uploaded are deleted there; others stay where they are. Files that could not be read stay known
+        as such until they are gone.
 
         Raises:
             UsageError: not a whole path.
@@ -200,7 +206,7 @@ class ClientContents:
     def _id(self, image: Hit | StoredImage | str) -> str:
         if isinstance(image, StoredImage):
             return image.digest
-        return quote(image, safe="") if isinstance(image, str) else self._place(image)[0]
+        return image if isinstance(image, str) and _DIGEST.fullmatch(image) else self._place(image)[0]
 
 
 @dataclass(frozen=True)

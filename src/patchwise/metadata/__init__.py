@@ -2,6 +2,14 @@
 
 from patchwise.metadata.files import MetadataFile, open_metadata
 from patchwise.metadata.joining import MetadataReport, join_metadata
-from patchwise.metadata.where import check_where, fitting
+from patchwise.metadata.where import MOST_CHARACTERS, check_where, fitting
 
-__all__ = ["MetadataFile", "MetadataReport", "check_where", "fitting", "join_metadata", "open_metadata"]
+__all__ = [
+    "MOST_CHARACTERS",
+    "MetadataFile",
+    "MetadataReport",
+    "check_where",
+    "fitting",
+    "join_metadata",
+    "open_metadata",
+]

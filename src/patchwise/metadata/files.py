@@ -45,13 +45,20 @@ def open_metadata(path: Path) -> MetadataFile:
     """Open a .csv, .tsv or .parquet file.
 
     Raises:
-        UsageError: it cannot be read as what its ending says, has no column that names the image, or holds values
-            that are neither text, numbers, dates nor true and false.
+        UsageError: it cannot be read as what its ending says, has no column that names the image, or no other, or
+            holds values that are neither text, numbers, dates nor true and false.
         MissingExtra: pyarrow, which reads Parquet, is not installed.
     """
-    ending = path.suffix.lower()
     if not path.is_file():
         raise UsageError(f"{path}: no such file of metadata")
+    file = _opened(path)
+    if not file.columns:
+        raise UsageError(f"{path}: it names images, and has no column that says anything of them")
+    return file
+
+
+def _opened(path: Path) -> MetadataFile:
+    ending = path.suffix.lower()
     if ending in (".csv", ".tsv"):
         from patchwise.metadata.csv_files import CsvMetadata
 

@@ -23,7 +23,7 @@ from patchwise.server.openapi import allowed_methods, describe
 from patchwise.server.pictures import DecodedPictures, KeptPictures
 from patchwise.server.problems import install_handlers
 from patchwise.server.routes import ROUTERS
-from patchwise.server.security import Guard, Token
+from patchwise.server.security import ANSWER_HEADERS, Guard, Token
 from patchwise.server.settings import Settings
 from patchwise.wire import API
 
@@ -83,7 +83,7 @@ def build_app(settings: Settings, open_gallery: Callable[[Path], Gallery] | None
         lifespan=lifespan,
     )
     app.state.server = state
-    install_handlers(app, allowed_methods)
+    install_handlers(app, allowed_methods, ANSWER_HEADERS)
     for router in ROUTERS:
         app.include_router(router, prefix=API)
     app.include_router(site.router)

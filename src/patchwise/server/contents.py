@@ -1,23 +1,33 @@
-"""Bytes, thumbnails and pixels by image id; nothing is given out whose hash is not that id."""
+"""Files, thumbnails and pixels by image id; nothing is given out whose hash is not that id."""
 
 from __future__ import annotations
 
 import io
 import os
 import stat
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from patchwise.errors import ImageUnreadable
-from patchwise.images import Picture, digest_of, read_bytes, read_picture, readable_formats, split_tar_path
+from patchwise.images import Picture, digest_of_file, read_bytes, read_picture, readable_formats, split_tar_path
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.pictures import Pixels
 from patchwise.server.problems import Problem
 from patchwise.store import Arrays
 
-__all__ = ["THUMBNAIL_SIZES", "bytes_of", "check_known", "format_of", "media_type", "pixels_of", "thumbnail_of"]
+__all__ = [
+    "THUMBNAIL_SIZES",
+    "bytes_of",
+    "check_known",
+    "format_of",
+    "media_type",
+    "open_file",
+    "pixels_of",
+    "thumbnail_of",
+]
 
 THUMBNAIL_SIZES = (128, 320, 640, 1280, 2048)
 """Longer sides of the thumbnails that are made; others are rounded up to one of these."""
@@ -46,9 +56,10 @@ def format_of(content: bytes) -> str:
         return image.format or ""
 
 
-def media_type(content: bytes) -> str:
-    """The content type of a picture by its first bytes, however large it is decoded."""
-    start = content[:_TELLING_BYTES]
+def media_type(file: BinaryIO) -> str:
+    """The content type of a picture by its first bytes, however large it is decoded; the file is at its beginning."""
+    start = file.read(_TELLING_BYTES)
+    file.seek(0)
     for name in readable_formats():
         _, accepts = Image.OPEN[name]
         if accepts is not None and accepts(start) is True:
@@ -56,23 +67,29 @@ def media_type(content: bytes) -> str:
     return "application/octet-stream"
 
 
-def bytes_of(server: State, served: ServedGallery, image: str) -> bytes:
-    """The bytes of an image of the gallery, or of a query picture.
+def open_file(server: State, served: ServedGallery, image: str) -> BinaryIO:
+    """The file of an image of the gallery, or of a query picture, at its beginning; the caller closes it.
 
     Raises:
         Problem: there is none, or the files that held it have changed since they were indexed.
     """
     paths = [stored.path for stored in served.gallery.image(image)]
     for path in paths:
-        content = _unchanged(path, image)
-        if content is not None:
-            return content
-    kept = server.kept.read(image)
+        file = _unchanged(path, image)
+        if file is not None:
+            return file
+    kept = server.kept.open(image)
     if kept is not None:
         return kept
     if paths:
         raise Problem(410, "the image's file changed since it was indexed; run patchwise index", "image-changed")
     raise _unknown(served, image)
+
+
+def bytes_of(server: State, served: ServedGallery, image: str) -> bytes:
+    """All bytes of an image or query picture; raises the same."""
+    with open_file(server, served, image) as file:
+        return file.read()
 
 
 def check_known(server: State, served: ServedGallery, image: str) -> None:
@@ -146,19 +163,28 @@ def _jpeg(picture: Picture, edge: int) -> bytes:
     return buffer.getvalue()
 
 
-def _unchanged(path: str, image: str) -> bytes | None:
-    """The bytes of a file, or of a member of a tar file, where they are still the image."""
+def _unchanged(path: str, image: str) -> BinaryIO | None:
+    """A file, or a member of a tar file, where it still is the image."""
     try:
-        content = read_bytes(path) if split_tar_path(path) is not None else _bytes_of_file(path)
+        file = io.BytesIO(read_bytes(path)) if split_tar_path(path) is not None else _regular_file(path)
     except (OSError, ImageUnreadable):
         return None
-    return content if content is not None and digest_of(content) == image else None
+    try:
+        unchanged = digest_of_file(file) == image
+        file.seek(0)
+    except OSError:
+        unchanged = False
+    if not unchanged:
+        file.close()
+        return None
+    return file
 
 
-def _bytes_of_file(path: str) -> bytes | None:
+def _regular_file(path: str) -> BinaryIO:
     # A device or a pipe that has taken the file's place would never end, or never begin.
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
-            return None
-        return file.read(_LARGEST_FILE)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
+        os.close(descriptor)
+        raise OSError(f"{path}: not an ordinary file of at most {_LARGEST_FILE} bytes")
+    return os.fdopen(descriptor, "rb")

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ __all__ = ["Galleries", "ServedGallery"]
 
 _log = logging.getLogger("patchwise.server")
 _FAILED_SECONDS = 10.0
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,32 @@ class Galleries:
                 # Most messages of a gallery begin with its folder.
                 _log.warning("%s: %s", served.name, shown_text(str(error).removeprefix(f"{served.gallery.path}: ")))
 
+    def each(self, look: Callable[[ServedGallery], _R]) -> dict[str, _R]:
+        """What is found by looking at each gallery that is there, by name.
+
+        One that cannot be used is left out, which the log says.
+
+        Raises:
+            GalleryError: none of them can be used.
+        """
+        found: dict[str, _R] = {}
+        wrong: GalleryError | None = None
+        for served in self:
+            try:
+                found[served.name] = look(served)
+            except GalleryError as error:
+                wrong = error
+                _log.warning("%s: %s", served.name, shown_text(str(error)))
+        if wrong is not None and not found:
+            raise wrong
+        return found
+
     def counts(self) -> dict[str, int]:
-        """How many images each gallery holds, by name."""
-        return {served.name: len(served.gallery) for served in self}
+        """How many images each gallery holds, by name, as far as that can be told."""
+        try:
+            return self.each(lambda served: len(served.gallery))
+        except GalleryError:
+            return {}
 
     def close(self) -> None:
         """Close all of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from patchwise.server.limits import Overloaded
@@ -31,28 +31,32 @@ class Intake:
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def taking(self, size: int) -> AsyncIterator[None]:
-        """Keep room for a body of so many bytes while in the block.
+    async def taking(self, size: int) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+        """Keep room for a body of so many bytes while in the block; yields what gives back all but some of it.
 
         Raises:
             Overloaded: there was none in time.
         """
-        if size == 0:
-            yield
-            return
-        size = min(size, self._most)
-        if not self._take(size):
+        taken = min(size, self._most)
+
+        async def keep(left: int) -> None:
+            nonlocal taken
+            if left < taken:
+                taken, more = left, taken - left
+                self._taken -= more
+                async with self._changed:
+                    self._changed.notify_all()
+
+        if taken and not self._take(taken):
             async with self._changed:
                 try:
-                    await asyncio.wait_for(self._changed.wait_for(lambda: self._take(size)), self._patience)
+                    await asyncio.wait_for(self._changed.wait_for(lambda: self._take(taken)), self._patience)
                 except asyncio.TimeoutError:
                     raise Overloaded(_RETRY_AFTER) from None
         try:
-            yield
+            yield keep
         finally:
-            self._taken -= size
-            async with self._changed:
-                self._changed.notify_all()
+            await keep(0)
 
     def _take(self, size: int) -> bool:
         if self._taken + size > self._most:

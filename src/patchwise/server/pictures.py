@@ -10,12 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from patchwise.errors import StorageFull
-from patchwise.images import digest_of
+from patchwise.images import digest_of, digest_of_file
 from patchwise.whole_files import whole_file
 
 __all__ = ["DecodedPictures", "KeptPictures"]
@@ -43,7 +44,9 @@ class KeptPictures:
         digest = digest_of(content)
         file = self._folder / digest
         with self._lock:
-            if self.read(digest) is not None:
+            known = self.open(digest)
+            if known is not None:
+                known.close()
                 return digest
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -56,18 +59,27 @@ class KeptPictures:
                 self._size = self._prune(digest)
         return digest
 
-    def read(self, digest: str) -> bytes | None:
-        """The bytes of a picture that is kept, which now counts as used; None where it is not, or is damaged."""
-        file = self._folder / digest
+    def open(self, digest: str) -> BinaryIO | None:
+        """The file of a picture that is kept, which now counts as used; None where it is not, or is damaged.
+
+        It is at its beginning; the caller closes it.
+        """
+        place = self._folder / digest
         try:
-            content = file.read_bytes()
+            file = place.open("rb")
         except OSError:  # not there, or not readable: it can be uploaded again
             return None
-        if digest_of(content) != digest:
+        try:
+            intact = digest_of_file(file) == digest
+            file.seek(0)
+        except OSError:
+            intact = False
+        if not intact:
+            file.close()
             return None
         with suppress(OSError):  # another process may have deleted it just now
-            os.utime(file)
-        return content
+            os.utime(place)
+        return file
 
     def __contains__(self, digest: str) -> bool:
         """Whether a picture is kept, as far as can be told without reading it."""

@@ -102,8 +102,16 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install_handlers(app: FastAPI, allowed: Callable[[FastAPI, str], Sequence[str]]) -> None:
-    """Answer every error that a route raises by a problem; `allowed` names the methods of a path."""
+def install_handlers(
+    app: FastAPI, allowed: Callable[[FastAPI, str], Sequence[str]], unforeseen_headers: Mapping[str, str]
+) -> None:
+    """Answer every error that a route raises by a problem.
+
+    Args:
+        app: the application.
+        allowed: names the methods of a path.
+        unforeseen_headers: of the answers to errors of ours, which are made outside of all that completes answers.
+    """
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -139,7 +147,7 @@ def install_handlers(app: FastAPI, allowed: Callable[[FastAPI, str], Sequence[st
         return problem_response(503, "too many requests are waiting; try again shortly", "overloaded", headers)
 
     async def unforeseen(_: Request, __: Exception) -> JSONResponse:  # it is raised again, and logged with its trace
-        return problem_response(500, "the request failed; the server's log says why", "error")
+        return problem_response(500, "the request failed; the server's log says why", "error", unforeseen_headers)
 
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(PatchwiseError, library)

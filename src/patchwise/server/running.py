@@ -49,6 +49,8 @@ def run(
     """
     try:
         import uvicorn
+
+        from patchwise.server.impatient import ImpatientProtocol
     except ModuleNotFoundError as error:
         raise MissingExtra("patchwise serve", "server") from error
     one_heap()
@@ -59,6 +61,7 @@ def run(
             say(f"patchwise: made an empty gallery in {folder}")
         config = uvicorn.Config(
             app,
+            http=ImpatientProtocol,
             log_level="warning",
             access_log=False,
             server_header=False,

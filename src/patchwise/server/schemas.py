@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from patchwise.metadata import MOST_CHARACTERS
+
 __all__ = [
     "DIGEST",
     "Alike",
@@ -73,8 +75,8 @@ class MetadataColumn(_Shape):
     images: int = Field(description="How many images have a value")
     values: list[MetadataValue] = Field(description="The most frequent values, at most 50")
     counts: list[int] = Field(description="How many images have each of these values")
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: int | float | None = None
+    maximum: int | float | None = None
 
 
 class FolderCount(_Shape):
@@ -193,7 +195,7 @@ class SearchRequest(_Shape):
     offset: int = Field(0, ge=0, le=1_000_000, description="Leave out this many of the best")
     min_score: Finite | None = Field(None, description="Leave out hits below this score")
     under: list[str] = Field([], max_length=100, description="Only files that are one of these or below one")
-    where: str = Field("", max_length=10_000, examples=["brand = 'Acme' and year >= 2019"])
+    where: str = Field("", max_length=MOST_CHARACTERS, examples=["brand = 'Acme' and year >= 2019"])
     recall: float = Field(0.99, gt=0, le=1, description="Share of the true best to find where codes are searched")
     exact: bool = Field(False, description="Look at every vector")
     rerank: str = Field("", max_length=200, description="Up to 4 looks at up to 1,000 hits", examples=["refine:20"])

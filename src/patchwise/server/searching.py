@@ -11,6 +11,7 @@ from typing import Any
 
 from patchwise.encoders import TextEncoder
 from patchwise.errors import EncoderError, UsageError
+from patchwise.images import digest_of
 from patchwise.indexing import QueryPart, encode_query
 from patchwise.indexing.parts import query_label
 from patchwise.report import result_to_json
@@ -57,7 +58,7 @@ def search(
         parts = _parts(server, served, request.parts)
         version = served.gallery.version
         hits = _page(server, served, request, parts, request.k, request.offset)
-        asked = (version, request.model_dump_json(exclude={"k", "offset"}))
+        asked = digest_of(f"{version} {request.model_dump_json(exclude={'k', 'offset'})}".encode())
         if request.offset == 0:
             verdict = served.verdicts.first(asked, hits)
         else:

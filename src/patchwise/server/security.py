@@ -8,7 +8,7 @@ import hmac
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,10 +19,12 @@ from patchwise.server.problems import Problem, problem_response
 from patchwise.server.settings import Settings, is_loopback
 from patchwise.wire import API
 
-__all__ = ["Guard", "Token"]
+__all__ = ["ANSWER_HEADERS", "Guard", "Token"]
 
 _API = "/api/"  # of any version
 _OPEN = frozenset({f"{API}/health", f"{API}/session", f"{API}/openapi.json"})
+_WITH_BODIES = frozenset({"POST", "PUT", "PATCH"})
+_FEW_BYTES = 2**14  # no more from those who have not shown the token: it fits in, however it is escaped
 _JSON_BYTES = 2**20
 _BYTES_AT_ONCE = 2**28
 _SILENCE = 60.0  # seconds within which something of a body has to come
@@ -33,7 +35,7 @@ _PAGE_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-_HEADERS = {
+ANSWER_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -42,6 +44,7 @@ _HEADERS = {
     "Content-Security-Policy": _PAGE_POLICY,
     "Cache-Control": "no-store",
 }
+"""What every answer carries that has no such header of its own."""
 
 
 class Token:
@@ -104,16 +107,17 @@ class Guard:
         headers = Headers(scope=scope)
         try:
             self._check(scope["path"], headers)
-            limit = self._limit(headers)
+            limit = self._limit(scope["method"], headers)
         except Problem as problem:
             if problem.kind == "token" and headers.get("authorization"):
                 await self._token.discourage()
             answer = problem_response(problem.status_code, str(problem.detail), problem.kind, problem.headers)
             await answer(scope, receive, _completing(send))
             return
+        room = _length(headers, limit) if limit > _FEW_BYTES else 0
         try:
-            async with self._intake.taking(_length(headers, limit)):
-                await self._app(scope, _Body(receive, limit).receive, _completing(send))
+            async with self._intake.taking(room) as keep_room:
+                await self._app(scope, _Body(receive, limit, keep_room).receive, _completing(send))
         except Overloaded as full:  # the application answers its own
             busy = {"Retry-After": str(full.retry_after), "Connection": "close"}
             answer = problem_response(503, "too much is sent at a time; try again shortly", "overloaded", busy)
@@ -137,9 +141,13 @@ class Guard:
         if path not in _OPEN and not self._token.brought_by(headers):
             raise Problem(401, "a token is needed, and must be right", "token", {"WWW-Authenticate": "Bearer"})
 
-    def _limit(self, headers: Headers) -> int:
-        form = headers.get("content-type", "").lower().startswith("multipart/form-data")
-        limit = self._max_upload if form else min(_JSON_BYTES, self._max_upload)
+    def _limit(self, method: str, headers: Headers) -> int:
+        if method not in _WITH_BODIES or not self._token.brought_by(headers):
+            limit = _FEW_BYTES
+        elif headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            limit = self._max_upload
+        else:
+            limit = min(_JSON_BYTES, self._max_upload)
         sent = headers.get("content-length", "")
         if sent.isdigit() and int(sent) > limit:
             raise _too_large(limit)
@@ -155,10 +163,10 @@ def _length(headers: Headers, limit: int) -> int:
 
 
 class _Body:
-    """A request's body, which ends where its limit is, and comes within a time."""
+    """A request's body, which ends where its limit is, and comes within a time; then it keeps room for its bytes."""
 
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._limit = receive, limit
+    def __init__(self, receive: Receive, limit: int, keep_room: Callable[[int], Awaitable[None]]) -> None:
+        self._receive, self._limit, self._keep_room = receive, limit, keep_room
         self._taken, self._waited, self._whole = 0, 0.0, False
 
     async def receive(self) -> Message:
@@ -182,6 +190,8 @@ class _Body:
             self._whole = not message.get("more_body", False)
             if self._taken > self._limit:
                 raise _too_large(self._limit)
+            if self._whole:
+                await self._keep_room(self._taken)
         return message
 
 
@@ -189,7 +199,7 @@ def _completing(send: Send) -> Send:
     async def completing(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
+            for name, value in ANSWER_HEADERS.items():
                 headers.setdefault(name, value)
         await send(message)
 
@@ -197,7 +207,8 @@ def _completing(send: Send) -> Send:
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem(413, f"a request like this may have at most {limit:,} bytes", "too-large", {"Connection": "close"})
+    most = f"{limit / 2**20:.3g} MB" if limit >= 2**20 else f"{limit:,} bytes"
+    return Problem(413, f"a request like this may have at most {most}", "too-large", {"Connection": "close"})
 
 
 def _name_of(host: str) -> str:

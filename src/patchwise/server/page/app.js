@@ -20,7 +20,7 @@ import { mountCompare } from "./compare.js";
 import { announce, el, icon, notice, plural } from "./dom.js";
 import { mountExport } from "./export.js";
 import { mountFilters } from "./filters.js";
-import { watchDrops } from "./intake.js";
+import { watchDrops, watchPaste } from "./intake.js";
 import { followJobs, mountJobs } from "./jobs.js";
 import { carryOver } from "./pictures.js";
 import { mountQuery } from "./query.js";
@@ -59,8 +59,9 @@ async function start() {
   mountExport(byId("export"));
   mountCompare(searching.context);
   document.addEventListener("patchwise:removed", refresh);
+  byId("filters").addEventListener("patchwise:closed", () => showFilters(page, getState().view === "browse"));
   wireBar(adding);
-  wireDrops(adding, query);
+  wireIntake(adding, query);
   onState((state, previous) => follow(page, state, previous));
   show(page, null);
   searching.follow();
@@ -68,6 +69,12 @@ async function start() {
 
   async function refresh() {
     await refreshInfo(page);
+  }
+
+  function searchWith(part) {
+    setState({ parts: [part], view: "search", open: "" }, { push: true });
+    scrollTo(0, 0);
+    query.focus();
   }
 }
 
@@ -79,11 +86,6 @@ function follow(page, state, previous) {
   }
   show(page, previous);
   page.searching.follow();
-}
-
-function searchWith(part) {
-  setState({ parts: [part], view: "search", open: "" }, { push: true });
-  scrollTo(0, 0);
 }
 
 async function refreshInfo(page) {
@@ -125,7 +127,8 @@ function showFilters(page, browsing) {
   const filters = byId("filters");
   if (filters.parentElement !== home) home.prepend(filters);
   const now = JSON.stringify([info.name, info.folders, info.metadata]);
-  if (now === filtersFor) return;
+  // While somebody chooses or types in them they stay as they are; they are mounted anew when they are closed.
+  if (now === filtersFor || (filters.querySelector("#filters-open[aria-expanded=true]") && filtersFor)) return;
   filtersFor = now;
   filters.replaceChildren();
   mountFilters(filters, info);
@@ -171,14 +174,16 @@ function wireBar(adding) {
   addEventListener("click", (event) => { if (event.target.closest?.("[data-add]")) adding.open(); });
 }
 
-function wireDrops(adding, query) {
-  watchDrops(() => {
+function wireIntake(adding, query) {
+  const goal = () => {
     const dialog = document.querySelector("dialog[open]");
     if (dialog && dialog.id !== "add-dialog") return null;
     const adds = dialog || getState().view === "browse" || info.images === 0;
     if (adds) return info.can_add ? { text: `Drop to add to ${info.name}`, take: adding.addFiles } : null;
     return { text: "Drop to search with this picture", take: query.take };
-  });
+  };
+  watchDrops(goal);
+  watchPaste(goal);
 }
 
 // Whether the last thing was done by a pointer or by a key: a ring round the picture only helps with keys.

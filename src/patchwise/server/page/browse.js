@@ -44,7 +44,11 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
     const wanted = JSON.stringify([gallery, under, where]);
     const version = info()?.version;
     const same = wanted === shown.list;
-    if (opened) scrollTo(0, same ? scrolled : 0);
+    if (opened) {
+      scrollTo(0, same ? scrolled : 0);
+      // What was used to come here may be gone from the page.
+      if (document.activeElement === document.body) title.focus({ preventScroll: true });
+    }
     if (same && version === shown.version && !anew) return draw();
     stopPages();
     pages = new Map();
@@ -60,6 +64,7 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
       shown = { list: "", version: "" };
       total = 0;
       rebuild();
+      document.getElementById("browse-count").remove(); // nobody knows how many there are
       tell("These pictures cannot be listed", error.message, { label: "Try again", run: () => show() });
       return;
     }

@@ -183,7 +183,7 @@ export class Card {
       el("div", { class: "name" }, el("span", { class: "rank", text: `${hit.rank}` }),
         el("span", { class: "file", title: hit.path, text: name }), info),
       el("div", { class: "said" }, el("span", { class: `verdict ${verdict.kind}`, text: verdict.word }), alike),
-      el("div", { class: "chance", title: `Score ${scoreText(hit.score)}: ${verdict.detail}` },
+      el("div", { class: "numbers", title: `Score ${scoreText(hit.score)}: ${verdict.detail}` },
         el("span", { class: "score", text: scoreText(hit.score) }), ` · ${verdict.brief}`));
   }
 }

@@ -53,9 +53,10 @@ export function withFolder(under, path, on) {
 /** The tree as check boxes: `{element, update(under)}`; `onChange(path, on)`. */
 export function folderChoice(folders, onChange) {
   const rows = [];
+  let numbered = 0;
   const list = (nodes, depth) => el("ul", { class: depth ? "" : "folder-tree" }, ...nodes.map((node) => row(node, depth)));
   const row = (node, depth) => {
-    const input = el("input", { type: "checkbox", id: `folder-${rows.length}`, "data-path": node.path,
+    const input = el("input", { type: "checkbox", id: `folder-${numbered++}`, "data-path": node.path,
       on: { change: () => onChange(node.path, input.checked) } });
     const below = node.children.length ? list(node.children, depth + 1) : null;
     const fold = below && el("button", { type: "button", class: "fold", "aria-expanded": "true", "aria-label": `Folders in ${node.name}` }, drawing("next"));

@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 
 const MOST_FILES = 100_000;
 
-// goal() says what a drop means now: {text, take(files)} or null where nothing can be dropped.
+// goal() says what files that come mean now: {text, take(files)} or null where nothing can be done with them.
 export function watchDrops(goal) {
   const words = el("p", {});
   const sheet = el("div", { id: "drop-sheet", hidden: true, "aria-hidden": "true" }, words);
@@ -38,12 +38,12 @@ export function watchDrops(goal) {
   });
 }
 
-export function watchPaste(take) {
+export function watchPaste(goal) {
   addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length) return;
     event.preventDefault();
-    take(files);
+    goal()?.take(files);
   });
 }
 

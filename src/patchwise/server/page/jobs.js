@@ -113,6 +113,7 @@ function finishIfOver(task) {
 }
 
 function close(task) {
+  if (!tasks.includes(task)) return; // by hand, before its time was up
   task.card.node.remove();
   tasks.splice(tasks.indexOf(task), 1);
   shelf().hidden = !tasks.length;

@@ -4,7 +4,10 @@ import { el } from "./dom.js";
 
 const TAP_MS = 400;
 
-/** `{element, button, panel, close}`; `id` names the button, the panel is `id-panel`. */
+/**
+ * `{element, button, panel, close}`; `id` names the button, the panel is `id-panel`. Closing it is told by the event
+ * `patchwise:closed` of the element.
+ */
 export function dropPanel(id, label, content, { side = "left", onOpen = () => {} } = {}) {
   const panel = el("div", { class: `drop-panel at-${side}`, id: `${id}-panel`, hidden: true, role: "group", "aria-label": label.text }, content);
   const button = el("button", { type: "button", id, "aria-expanded": "false", "aria-controls": panel.id, class: "opens" },
@@ -21,6 +24,7 @@ export function dropPanel(id, label, content, { side = "left", onOpen = () => {}
     if (open) alignPanel(button, panel, side);
     document[open ? "addEventListener" : "removeEventListener"]("pointerdown", outside, true);
     if (open) onOpen();
+    else element.dispatchEvent(new CustomEvent("patchwise:closed", { bubbles: true }));
   };
   button.addEventListener("click", () => set(panel.hidden));
   element.addEventListener("keydown", (event) => {

@@ -5,6 +5,7 @@ import { fileName } from "./dom.js";
 
 const PREVIEWS = 24;
 const facts = new Map(); // "gallery/image" -> {size, name}
+const asked = new Map(); // "gallery/image" -> the answer that is awaited
 const previews = new Map(); // image -> {file, address}, oldest first
 
 const key = (gallery, image) => `${gallery}/${image}`;
@@ -32,6 +33,12 @@ export function knownFacts(gallery, image) {
 export async function pictureFacts(gallery, image) {
   const known = knownFacts(gallery, image);
   if (known) return known;
+  const name = key(gallery, image);
+  if (!asked.has(name)) asked.set(name, askFacts(gallery, image).finally(() => asked.delete(name)));
+  return asked.get(name);
+}
+
+async function askFacts(gallery, image) {
   const picture = await api(galleryPath(gallery, "pictures", image));
   const file = picture.in_gallery ? await api(galleryPath(gallery, "images", image)) : null;
   learn(gallery, image, { size: picture.size, name: file ? fileName(file.path) : "" });

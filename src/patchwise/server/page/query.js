@@ -2,7 +2,7 @@
 
 import { isAborted, ServerGone } from "./api.js";
 import { announce, clearNotice, el, icon, notice } from "./dom.js";
-import { pickButton, watchPaste } from "./intake.js";
+import { pickButton } from "./intake.js";
 import { makeLanding } from "./landing.js";
 import { makePartsList } from "./parts.js";
 import { knownFacts, pictureFacts, sendPicture } from "./pictures.js";
@@ -12,10 +12,11 @@ import { getState, onState, setState } from "./state.js";
 const MOST_PARTS = 16;
 const SECOND_LOOK = "refine:20";
 
-// info(): the gallery shown; again(): search once more. take(files) makes pictures the query.
+// info(): the gallery shown; again(): search once more. take(files) makes pictures the query; focus() goes to them.
 export function mountQuery(container, { info, again }) {
   let active = 0; // the part on the stage
-  let sending = null; // stops an upload
+  let sending = null; // an upload: {add, stop}
+  let wanted = false; // whether the focus goes to the picture once it is there
   const missing = new Set(); // pictures that the server no longer keeps
 
   const stage = makeStage({
@@ -50,21 +51,48 @@ export function mountQuery(container, { info, again }) {
       icon("plus"), "Picture"),
     addForm,
     el("button", { type: "button", id: "query-clear", class: "small quiet",
-      on: { click: () => { setState({ parts: [], open: "" }, { push: true }); } } }, "Clear"));
+      on: { click: clear } }, "Clear"));
   const panel = el("div", { class: "panel" }, stage.node, gone, list.node, adders,
     el("div", { class: "switches" }, small.node, again2.node, collapse.node));
   const landing = makeLanding({ take, words: (text) => setState({ parts: [{ text }] }, { push: true }),
-    choose: (image) => setState({ parts: [{ image }] }, { push: true }) });
+    choose: (image) => { setState({ parts: [{ image }] }, { push: true }); focus(); } });
   container.append(landing.node, panel);
 
-  watchPaste((files) => { if (getState().view === "search") take(files); });
   onState((state, previous) => {
     if (state.gallery !== previous.gallery) missing.clear();
+    // Who chooses another picture no longer waits for the one that is on its way.
+    const other = state.gallery !== previous.gallery || (sending && !sending.add && picturesOf(state) !== picturesOf(previous));
+    if (sending && other) stopSending();
     active = Math.min(active, Math.max(0, state.parts.length - 1));
     render();
   });
   render();
-  return { take, render };
+  return { take, render, focus };
+
+  // To the picture, as soon as it is shown; what was used to choose it is gone from the page.
+  function focus() {
+    wanted = true;
+    focusWanted();
+  }
+
+  function focusWanted() {
+    if (!wanted || !stage.node.checkVisibility()) return;
+    wanted = false;
+    if (document.activeElement === document.body) stage.focus();
+  }
+
+  function stopSending() {
+    sending.stop.abort();
+    sending = null;
+    container.classList.remove("sending");
+  }
+
+  function clear() {
+    if (sending) stopSending();
+    setState({ parts: [], open: "" }, { push: true });
+    render(); // also where nothing was asked yet
+    document.getElementById("pick-picture")?.focus();
+  }
 
   // Pictures become the query; the words stay. With `add` they stand beside what is asked already.
   async function take(files, { add = false } = {}) {
@@ -74,14 +102,14 @@ export function mountQuery(container, { info, again }) {
         detail: `A query has up to ${MOST_PARTS} parts. To put pictures into the gallery, use "Add pictures".` });
       return;
     }
-    sending?.abort();
-    const stop = (sending = new AbortController());
+    sending?.stop.abort();
+    const mine = (sending = { add, stop: new AbortController() });
     clearNotice("picture");
     if (!add) preview(files[0]);
     const { gallery } = getState();
-    const sent = await Promise.all(files.map((file) => sendPicture(gallery, file, file.name, stop.signal)
+    const sent = await Promise.all(files.map((file) => sendPicture(gallery, file, file.name, mine.stop.signal)
       .then((picture) => ({ picture }), (error) => ({ error, file }))));
-    if (stop !== sending) return;
+    if (mine !== sending) return;
     sending = null;
     container.classList.remove("sending");
     for (const { error, file } of sent) if (error && !isAborted(error)) refused(error, file, files, add);
@@ -110,9 +138,9 @@ export function mountQuery(container, { info, again }) {
     const fresh = pictures.map(({ image }) => ({ image }));
     const kept = add ? parts : parts.filter((part) => part.text !== undefined);
     active = add ? kept.length : 0;
-    setState({ parts: add ? [...kept, ...fresh] : [...fresh, ...kept], open: "", view: "search" }, { push: true });
+    setState({ parts: add ? [...kept, ...fresh] : [...fresh, ...kept], ...(add ? {} : { open: "", view: "search" }) }, { push: true });
     render(); // also where the same picture came again
-    stage.focus();
+    if (!add) stage.focus();
   }
 
   function refused(error, file, files, add) {
@@ -164,7 +192,15 @@ export function mountQuery(container, { info, again }) {
     small.set(Boolean(part?.small));
     again2.set(Boolean(rerank));
     collapse.set(grouped);
-    if (!sendingNow && pictured) showPart(gallery, part, parts);
+    if (!sendingNow && pictured) showPart(gallery, part);
+    for (const other of parts) if (other !== part && other.image) nameIt(gallery, other.image);
+    focusWanted();
+  }
+
+  // The list of parts calls pictures by their names.
+  function nameIt(gallery, image) {
+    if (missing.has(image) || knownFacts(gallery, image)) return;
+    pictureFacts(gallery, image).then(render, (error) => { if (error.status === 404) lost(image); });
   }
 
   function showPart(gallery, part) {
@@ -177,6 +213,8 @@ export function mountQuery(container, { info, again }) {
     });
   }
 }
+
+const picturesOf = ({ parts }) => parts.map(({ image }) => image ?? "").join(" ").trim();
 
 function toggle(id, label, title, changed) {
   const box = el("input", { type: "checkbox", role: "switch", id, on: { change: () => changed(box.checked) } });

@@ -5,7 +5,7 @@
 // showMessage(container, {title, detail, actions: [{label, run}]})
 // focusHit(hit)                             put the focus on it, if it is shown
 //
-// Controls: #min-score, #min-score-text, #heat-all, #weak-hits, #show-more, #clear-filters; hits are li[data-testid=hit].
+// Controls: #to-results, #min-score, #min-score-text, #heat-all, #weak-hits, #show-more, #clear-filters; hits are li[data-testid=hit].
 
 import { api, galleryPath, isAborted } from "./api.js";
 import { addHits, current, hitKey, onCurrent, setCurrent } from "./current.js";
@@ -34,6 +34,11 @@ export function showResults(container, answer, context) {
   // The same search may be answered anew, when pictures came or went.
   const again = looked && found.hits.find((hit) => hitKey(hit) === looked);
   if (again) focusHit(again);
+}
+
+/** What an answer says, for those who do not see it. */
+export function inWords(answer) {
+  return answer.hits.length ? `${headlineOf(answer.hits, answer)}. ${plural(answer.hits.length, "picture")} shown.` : "Nothing found.";
 }
 
 /** Show that an answer is awaited, without moving what is there. */
@@ -97,6 +102,7 @@ function build(container, found) {
     folded: el("details", { id: "weak-hits", class: "weak" }, el("summary", { id: "weak-summary" }),
       el("p", { class: "why", text: "Pictures as alike as these are expected even where the object is nowhere to be seen." }),
       weak.element),
+    pill: el("button", { type: "button", id: "to-results", class: "pill", hidden: true, on: { click: () => goToResults(parts) } }),
     more: el("button", { type: "button", id: "show-more", class: "show-more", text: "Show more", on: { click: () => showMore(found) } }),
     off: [],
   };
@@ -118,8 +124,24 @@ function build(container, found) {
   container.replaceChildren(
     el("div", { class: "results-head" }, el("div", { class: "says" }, parts.headline, parts.note),
       el("div", { class: "results-tools" }, slider.element, key)),
-    matches.element, parts.below, parts.folded, parts.more,
+    matches.element, parts.below, parts.folded, parts.more, parts.pill,
   );
+  parts.off.push(watchHeadline(parts));
+}
+
+// On a small screen the results begin below it: then a button says that they are there.
+function watchHeadline({ headline, pill }) {
+  const watcher = new IntersectionObserver(([{ isIntersecting, boundingClientRect, rootBounds }]) => {
+    pill.hidden = isIntersecting || boundingClientRect.top < (rootBounds?.bottom ?? innerHeight);
+  });
+  watcher.observe(headline);
+  return () => watcher.disconnect();
+}
+
+function goToResults({ headline }) {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  headline.focus({ preventScroll: true });
+  headline.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
 }
 
 /** Put the focus on a hit in the grid, if it is shown. */
@@ -150,7 +172,8 @@ function arrange(parts, slider) {
   const strong = high.filter((hit) => hit.matches !== false);
   const weak = high.filter((hit) => hit.matches === false);
   const below = found.hits.length - high.length;
-  parts.headline.textContent = headlineOf(found.hits, found.answer);
+  parts.headline.textContent = high.length ? headlineOf(high, found.answer) : "Nothing reaches this score";
+  parts.pill.textContent = `${parts.headline.textContent} ↓`;
   parts.note.textContent = noteOf(found);
   parts.matches.show(strong);
   parts.matches.element.hidden = strong.length === 0;

@@ -3,7 +3,7 @@
 import { api, galleryPath, isAborted, ServerGone } from "./api.js";
 import { setCurrent } from "./current.js";
 import { announce } from "./dom.js";
-import { showBusy, showMessage, showResults } from "./results.js";
+import { inWords, showBusy, showMessage, showResults } from "./results.js";
 import { getState, searchRequest } from "./state.js";
 
 const PATIENT = 180; // ms before an answer that is still awaited is said to be so
@@ -44,6 +44,7 @@ export function makeSearching({ container, info, searchWith }) {
       context = { gallery: state.gallery, info: info(), parts: state.parts, answer, searchWith };
       showResults(container, answer, context);
       container.dataset.state = "ready";
+      announce(inWords(answer));
       performance.mark("patchwise:shown");
     } catch (error) {
       if (isAborted(error) || mine !== turn) return;

@@ -17,7 +17,7 @@ export function byChance(expected) {
 export function verdictOf(hit) {
   const expected = byChance(hit.expected_false_matches);
   const detail = `${expected} as good expected by chance`;
-  const brief = `${expected} as good by chance`;
+  const brief = `by chance: ${expected}`;
   if (hit.matches === true && hit.geometry?.verdict === "verified") {
     const points = `verified by ${hit.geometry.inliers} points`;
     return { kind: "match", word: "match", detail: points, brief: points };

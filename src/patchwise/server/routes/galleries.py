@@ -20,9 +20,9 @@ _FOLDERS = 200
 
 @router.get("/galleries", operation_id="list_galleries", summary="List galleries", responses=problems(503))
 async def list_galleries(server: Server) -> schemas.Galleries:
-    """All galleries, the default first."""
-    found = await server.pool.run(lambda: [_described(served, server) for served in server.galleries])
-    return schemas.Galleries(galleries=found)
+    """All galleries that can be used, the default first."""
+    found = await server.pool.run(server.galleries.each, lambda served: _described(served, server))
+    return schemas.Galleries(galleries=list(found.values()))
 
 
 @router.get(

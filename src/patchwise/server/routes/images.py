@@ -9,8 +9,10 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
+from patchwise.metadata import MOST_CHARACTERS
 from patchwise.server import schemas
-from patchwise.server.contents import THUMBNAIL_SIZES, bytes_of, media_type, thumbnail_of
+from patchwise.server.answers import FileAnswer
+from patchwise.server.contents import THUMBNAIL_SIZES, media_type, open_file, thumbnail_of
 from patchwise.server.dependencies import ImageId, Served, Server
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.problems import Problem, problems
@@ -38,7 +40,7 @@ async def list_images(
     under: Annotated[
         list[str], Query(description="Only files that are one of these or below one", max_length=100)
     ] = [],  # noqa: B006
-    where: Annotated[str, Query(max_length=10_000, description="An expression on metadata")] = "",
+    where: Annotated[str, Query(max_length=MOST_CHARACTERS, description="An expression on metadata")] = "",
     offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 60,
 ) -> schemas.Images:
@@ -114,14 +116,14 @@ async def get_full(served: Served, server: Server, image: ImageId, request: Requ
     if _has(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
 
-    def read() -> tuple[bytes, str, str]:
-        content = bytes_of(server, served, image)
+    def opened() -> Response:
         files = served.gallery.image(image)
-        return content, media_type(content), os.path.basename(files[0].path) if files else image
+        name = os.path.basename(files[0].path) if files else image
+        headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(os.fsencode(name), safe='')}"
+        file = open_file(server, served, image)
+        return FileAnswer(file, media_type(file), headers)
 
-    content, kind, name = await server.pool.run(read)
-    headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(os.fsencode(name), safe='')}"
-    return Response(content, media_type=kind, headers=headers)
+    return await server.pool.run(opened)
 
 
 @router.delete(

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFil
 from fastapi import Path as InPath
 from pydantic import ValidationError
 
+from patchwise.metadata import MOST_CHARACTERS
 from patchwise.server import schemas
 from patchwise.server.dependencies import Served, Server, State, json_only, multipart_only
 from patchwise.server.exports import EXPORTS, exported
@@ -70,7 +71,7 @@ async def search_upload(
     offset: Annotated[int, Form(ge=0, le=1_000_000)] = 0,
     min_score: Annotated[float | None, Form(allow_inf_nan=False)] = None,
     under: Annotated[list[str] | None, Form(max_length=100)] = None,
-    where: Annotated[str, Form(max_length=10_000)] = "",
+    where: Annotated[str, Form(max_length=MOST_CHARACTERS)] = "",
     recall: Annotated[float, Form(gt=0, le=1)] = 0.99,
     exact: Annotated[bool, Form()] = False,
     rerank: Annotated[str, Form(max_length=200)] = "",

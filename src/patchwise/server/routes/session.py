@@ -14,7 +14,10 @@ router = APIRouter(tags=["session"])
 @router.get("/session", operation_id="get_session", summary="Whether a token is needed")
 async def get_session(server: Server, request: Request) -> schemas.SessionState:
     """Whether a token is needed, and whether this request brought one along."""
-    return schemas.SessionState(required=server.token.required, valid=server.token.brought_by(request.headers))
+    valid = server.token.brought_by(request.headers)
+    if not valid and request.headers.get("authorization"):
+        await server.token.discourage()
+    return schemas.SessionState(required=server.token.required, valid=valid)
 
 
 @router.post(
@@ -43,10 +46,11 @@ async def begin_session(server: Server, given: schemas.SessionRequest, request: 
 
 
 @router.delete("/session", status_code=204, operation_id="end_session", summary="End a session")
-async def end_session(server: Server) -> Response:
-    """Forget the cookie."""
+async def end_session(server: Server, request: Request) -> Response:
+    """Forget the cookie, if there is one."""
     response = Response(status_code=204)
-    response.delete_cookie(server.token.cookie, httponly=True, samesite="strict")
+    if server.token.required and server.token.brought_by(request.headers):  # its name is derived from the token
+        response.delete_cookie(server.token.cookie, httponly=True, samesite="strict")
     return response
 
 
