@@ -94,6 +94,55 @@ def test_pictures_are_added_and_found_at_once(visit: Visit, changeable: tuple[Se
     expect(page.locator("#browse-count")).to_have_text("70 pictures")
 
 
+def test_a_card_that_was_closed_leaves_the_next_one_alone(
+    visit: Visit, changeable: tuple[Server, World], tmp_path: Path
+) -> None:
+    server, world = changeable
+    for name in ("cat", "flower"):
+        world.objects.queries[name].save(tmp_path / f"{name}.png")
+    page = visit(server.address)
+    page.clock.install()
+    drop(page, tmp_path / "cat.png")
+    with searched(page):
+        pass
+    page.click("#add-pictures")
+    choose(page, "#add-files", tmp_path / "cat.png")
+    _added(page, "1 picture added.")
+    page.locator("[data-testid=job-close]").click()
+    expect(page.locator("[data-testid=job]")).to_have_count(0)
+    page.route("**/images", lambda route: None)  # on its way for as long as this test takes
+    page.click("#add-pictures")
+    choose(page, "#add-files", tmp_path / "flower.png")
+    page.clock.fast_forward(20_000)
+    expect(page.locator("[data-testid=job]")).to_have_attribute("data-state", "uploading")
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_filters_that_are_being_typed_stay_while_the_gallery_grows(
+    visit: Visit, changeable: tuple[Server, World], tmp_path: Path
+) -> None:
+    server, world = changeable
+    page = visit(server.address)
+    page.click("#view-browse")
+    page.click("#filters-open")
+    page.locator("#where").press_sequentially("shows = 'c")
+    world.objects.queries["cat"].save(tmp_path / "new.png")
+    with Gallery.open(world.gallery) as gallery:
+        gallery.add(tmp_path / "new.png")
+    with page.expect_response("**/galleries/scenes.pw"):
+        page.evaluate("document.dispatchEvent(new Event('patchwise:removed'))")  # a look at what there is now
+    expect(page.locator("#gallery-choice")).to_contain_text("31 pictures")
+    expect(page.locator("#where")).to_be_focused()
+    expect(page.locator("#where")).to_have_value("shows = 'c")
+    page.locator("#where").press_sequentially("at'")
+    page.keyboard.press("Enter")
+    expect(page.locator("#browse-count")).to_have_text("2 pictures")
+    page.keyboard.press("Escape")
+    expect(page.locator("#filters-panel")).to_be_hidden()
+    page.click("#filters-open")
+    expect(page.locator(".folder", has_text=tmp_path.name)).to_be_visible()
+
+
 def test_files_of_the_server_are_added_by_their_path(visit: Visit, serve, world: World, tmp_path: Path) -> None:
     allowed = tmp_path / "allowed"
     allowed.mkdir()

@@ -62,6 +62,16 @@ def test_on_a_phone(visit: Visit, server: Server, world: World, tmp_path: Path) 
             touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
         touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert drawn_box(page) == pytest.approx((x0, y0, x1, y1), abs=5)
+    there = page.locator("#to-results")
+    page.evaluate("scrollTo(0, 0)")
+    expect(there).to_be_hidden()  # as the results begin on the screen
+    page.set_viewport_size({"width": 390, "height": 500})
+    expect(there).to_be_visible()
+    expect(there).to_have_text(f"{page.locator('#results-headline').text_content()} ↓")
+    there.click()
+    expect(page.locator("#results-headline")).to_be_in_viewport()
+    expect(there).to_be_hidden()
+    page.set_viewport_size(PHONE["viewport"])
     assert Path(hits(page)[0]["path"]) in world.places["cat"]
     _fits(page)
 
@@ -82,6 +92,31 @@ def test_on_a_phone(visit: Visit, server: Server, world: World, tmp_path: Path) 
     page.locator("#view-browse").click()
     expect(page.locator("[data-testid=tile] img").first).to_be_visible()
     _fits(page)
+
+
+def test_on_a_narrow_phone_with_several_galleries(visit: Visit, serve, world: World, tmp_path: Path) -> None:
+    server: Server = serve(world.gallery, tmp_path / "other.pw")
+    world.query(tmp_path / "query.jpg", "cat")
+    page = visit(server.address, **{**PHONE, "viewport": {"width": 320, "height": 640}})
+    page.wait_for_selector(".sample")
+    _fits(page)
+    chooser = page.locator("#gallery-select").bounding_box()
+    assert chooser is not None and chooser["width"] >= 75
+    with searched(page):
+        choose(page, "#pick-picture", tmp_path / "query.jpg")
+    _fits(page)
+
+
+def test_the_first_heat_map_moves_nothing(visit: Visit, server: Server, world: World, tmp_path: Path) -> None:
+    world.objects.queries["cat"].save(tmp_path / "cat.png")
+    page = visit(server.address)
+    with searched(page):
+        choose(page, "#pick-picture", tmp_path / "cat.png")
+    place = page.locator("#hits").bounding_box()
+    expect(page.locator("#heat-scale")).to_be_hidden()
+    page.locator("[data-testid=hit-open]").first.hover()
+    expect(page.locator("#heat-scale")).to_be_visible()
+    assert page.locator("#hits").bounding_box() == place
 
 
 def test_the_whole_way_by_keyboard(visit: Visit, server: Server, world: World) -> None:

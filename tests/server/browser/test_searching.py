@@ -151,6 +151,58 @@ def test_pasted_and_chosen_pictures_and_those_of_the_gallery(
     assert best["score"] == pytest.approx(1, abs=1e-3)
 
 
+def test_what_was_found_is_said(visit: Visit, server: Server, world: World, tmp_path: Path) -> None:
+    box = world.query(tmp_path / "query.jpg", "cat")
+    page = visit(server.address)
+    search_with(page, tmp_path / "query.jpg", box)
+    said = f"{page.locator('#results-headline').text_content()}. 30 pictures shown."
+    expect(page.locator("#status")).to_have_text(said)
+
+
+def test_an_upload_can_be_given_up(visit: Visit, server: Server, world: World, tmp_path: Path) -> None:
+    world.query(tmp_path / "query.jpg", "cat")
+    page = visit(server.address)
+    page.wait_for_selector(".sample")
+    held = []
+    page.route("**/galleries/*/pictures", lambda route: held.append(route))
+    drop(page, tmp_path / "query.jpg")
+    expect(page.locator("#query")).to_contain_class("sending")
+    page.click("#query-clear")
+    expect(page.locator("[data-testid=landing]")).to_be_visible()
+    expect(page.locator("#pick-picture")).to_be_focused()
+
+    drop(page, tmp_path / "query.jpg")
+    expect(page.locator("#query")).to_contain_class("sending")
+    page.click("#view-browse")
+    tile = page.locator("[data-testid=tile][data-image]").first
+    with searched(page):
+        tile.locator(".tile").click()
+    page.unroute_all(behavior="ignoreErrors")
+    expect(page.locator("#query")).not_to_contain_class("sending")
+    expect(page.locator("#stage-frame")).to_be_focused()
+    assert query_size(page) == SCENE_SIZE
+    assert hits(page)[0]["score"] == pytest.approx(1, abs=1e-3), "what was chosen last"
+    assert len(held) == 2
+
+
+def test_pasting_means_what_dropping_does(visit: Visit, server: Server, world: World, tmp_path: Path) -> None:
+    world.objects.queries["cat"].save(tmp_path / "cat.png")
+    page = visit(server.address)
+    page.click("#view-browse")
+    expect(page.locator("[data-testid=tile] img").first).to_be_visible()
+    with page.expect_request("**/images") as asked:
+        page.route("**/images", lambda route: route.abort("aborted"))
+        paste(page, tmp_path / "cat.png")
+    assert asked.value.method == "POST"
+
+
+def test_all_pictures_of_a_link_are_called_by_their_names(visit: Visit, server: Server, library: Gallery) -> None:
+    first, second, third = library.images(limit=3).images
+    parts = "".join(f"&p=image:{image.digest}" for image in (first, second, third))
+    page = visit(f"{server.address}?v=1{parts}")
+    expect(page.locator(".part-name")).to_have_text([Path(image.path).name for image in (first, second, third)])
+
+
 def test_a_second_picture_and_what_is_not_wanted(visit: Visit, server: Server, world: World, tmp_path: Path) -> None:
     for name in ("cat", "flower"):
         world.objects.queries[name].save(tmp_path / f"{name}.png")

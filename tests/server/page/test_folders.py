@@ -45,3 +45,15 @@ def test_no_folders_make_no_tree(call: Call) -> None:
 def test_a_chosen_folder_takes_the_place_of_what_lies_below(call: Call) -> None:
     assert call("folders.js", "withFolder", ["/a/b", "/c"], "/a", True) == ["/c", "/a"]
     assert call("folders.js", "withFolder", ["/a/b", "/a"], "/a", False) == ["/a/b"]
+
+
+def test_every_folder_of_a_tree_has_a_handle_of_its_own(evaluate: Call) -> None:
+    found = evaluate(
+        """async () => {
+            const { folderChoice } = await import("/page/folders.js");
+            const folders = ["/a", "/a/b", "/a/b/c", "/d"].map((path) => ({ path, images: 1 }));
+            const { element } = folderChoice(folders, () => {});
+            return [...element.querySelectorAll("input[type=checkbox]")].map(({ id, dataset }) => [id, dataset.path]);
+        }"""
+    )
+    assert found == [[f"folder-{number}", path] for number, path in enumerate(["/", "/a", "/a/b", "/a/b/c", "/d"])]

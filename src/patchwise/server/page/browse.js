@@ -1,7 +1,7 @@
 // The gallery's pictures in a grid. Only what is on the screen is in the document, so that 100,000 are no more than 100.
 
 import { api, galleryPath, isAborted, thumbnailUrl } from "./api.js";
-import { announce, confirmed, el, fileName, icon, notice, plural } from "./dom.js";
+import { announce, confirmed, el, fileName, icon, isFocusLost, notice, plural } from "./dom.js";
 import { learn } from "./pictures.js";
 import { getState } from "./state.js";
 
@@ -46,8 +46,7 @@ export function mountBrowse(container, { info, searchWith, refresh }) {
     const same = wanted === shown.list;
     if (opened) {
       scrollTo(0, same ? scrolled : 0);
-      // What was used to come here may be gone from the page.
-      if (document.activeElement === document.body) title.focus({ preventScroll: true });
+      if (isFocusLost()) title.focus({ preventScroll: true });
     }
     if (same && version === shown.version && !anew) return draw();
     stopPages();

@@ -3,6 +3,7 @@
 // el("button", {class: "quiet", id: "x", text: "Label", on: {click}}, ...children)   props that are no listeners are
 //     attributes; null and false are left out, true is an empty attribute
 // icon(name)            a small drawing, hidden from screen readers
+// isFocusLost()         whether what had the focus is gone from the page, so that it may be put elsewhere
 // announce(text)        said by screen readers, without moving the focus
 // notice({...})         a message at the edge of the page
 // confirmed({...})      a question; resolves to true or false
@@ -51,6 +52,12 @@ export function plural(count, one, many = `${one}s`) {
 
 export function fileName(path) {
   return path.split(/[\\/]/).pop() || path;
+}
+
+// A browser itself notices only a moment later that what has the focus was hidden.
+export function isFocusLost() {
+  const now = document.activeElement;
+  return !now || now === document.body || !now.checkVisibility();
 }
 
 let said = 0;

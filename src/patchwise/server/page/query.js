@@ -1,7 +1,7 @@
 // The query half of the page: the first view, the picture with its box, the parts and how to search.
 
 import { isAborted, ServerGone } from "./api.js";
-import { announce, clearNotice, el, icon, notice } from "./dom.js";
+import { announce, clearNotice, el, icon, isFocusLost, notice } from "./dom.js";
 import { pickButton } from "./intake.js";
 import { makeLanding } from "./landing.js";
 import { makePartsList } from "./parts.js";
@@ -78,7 +78,7 @@ export function mountQuery(container, { info, again }) {
   function focusWanted() {
     if (!wanted || !stage.node.checkVisibility()) return;
     wanted = false;
-    if (document.activeElement === document.body) stage.focus();
+    if (isFocusLost()) stage.focus();
   }
 
   function stopSending() {
