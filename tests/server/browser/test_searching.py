@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from patchwise import Gallery
 from patchwise.boxes import iou_xyxy
@@ -164,7 +164,11 @@ def test_an_upload_can_be_given_up(visit: Visit, server: Server, world: World, t
     page = visit(server.address)
     page.wait_for_selector(".sample")
     held = []
-    page.route("**/galleries/*/pictures", lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/galleries/*/pictures", hold)
     drop(page, tmp_path / "query.jpg")
     expect(page.locator("#query")).to_contain_class("sending")
     page.click("#query-clear")
