@@ -114,7 +114,9 @@ def test_codes_of_a_product_quantiser_name_the_nearest_centres(
     written = codes if quantiser.nbits == 8 else np.stack([codes & 15, codes >> 4], axis=2).reshape(len(codes), -1)
     chosen = np.take_along_axis(expected, written[:, :, None].astype(np.int64), axis=2)[:, :, 0]
     np.testing.assert_allclose(chosen, expected.min(axis=2), atol=1e-6)  # float32 decides between those nearly as near
-    assert (written == expected.argmin(axis=2)).mean() > 0.99
+    nearest = np.partition(expected, 1, axis=2)
+    clear = nearest[:, :, 1] - nearest[:, :, 0] > 1e-6  # not among centres of zeros alone, which are all as near
+    assert clear.mean() > 0.7 and (written == expected.argmin(axis=2))[clear].all()
     rebuilt = centres[np.arange(quantiser.M), written].reshape(len(codes), -1)
     np.testing.assert_array_equal(rebuilt[:, DIMENSION:], 0)
     np.testing.assert_allclose(made.decode(codes), rebuilt[:, :DIMENSION], atol=1e-6)

@@ -10,7 +10,9 @@ from PIL import Image
 
 from patchwise.boxes import Box, iou_xyxy
 from patchwise.images import SQUARE, Picture
+from patchwise.indexing.passes import passes_of
 from patchwise.regions import View, parse_regions
+from patchwise.rerank.looking import encoded, laid
 from patchwise.search import Hit, RegionScore
 
 SIZE = (400, 300)
@@ -40,6 +42,11 @@ class Finder:
         cosines = LOW + (HIGH - LOW) * iou_xyxy(boxes, self.objects).max(axis=1)
         cosines += self._generator.normal(size=len(cosines)) * self.noise
         return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1).astype(np.float32)
+
+    def seen(self, box: Box) -> float:
+        """The cosine of a box of `coordinates()`, as well as pixels tell where that is."""
+        passes = passes_of(type(self)(*self.objects))
+        return float(encoded(passes, passes.cut(coordinates(), laid(np.array([box]))))[0, 0])
 
 
 class DenseFinder(Finder):

@@ -184,6 +184,8 @@ class MetadataTable(Database):
 
         All moves happen at once, so that a path may be old and new. One that nothing is known of gives nothing.
         """
+        if self.schema_version() < _SINCE:
+            return
         aside = b"\0"  # begins no path
         with self._lock, self._explained():
             run = self._connection.executemany

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 def _added(page: Page, words: str) -> None:
     job = page.locator("[data-testid=job]")
-    expect(job).to_have_attribute("data-state", "over")
+    expect(job).to_have_attribute("data-state", "over", timeout=60_000)
     expect(job).to_contain_text(words)
 
 
