@@ -3,7 +3,7 @@
 from patchwise.images.archive import read_bytes, split_tar_path, stat_image, tar_index
 from patchwise.images.cut import RESAMPLING, SQUARE, Fit, cut_regions
 from patchwise.images.decode import DEFAULT_MAX_PIXELS, Picture, fetch_url, read_picture
-from patchwise.images.digest import DIGEST_BYTES, digest_of, digest_of_file
+from patchwise.images.digest import DIGEST_BYTES, digest_of, with_digest
 from patchwise.images.formats import image_suffixes, readable_formats
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Picture",
     "cut_regions",
     "digest_of",
-    "digest_of_file",
     "fetch_url",
     "image_suffixes",
     "read_bytes",
@@ -24,4 +23,5 @@ __all__ = [
     "split_tar_path",
     "stat_image",
     "tar_index",
+    "with_digest",
 ]

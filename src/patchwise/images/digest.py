@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import BinaryIO
 
-__all__ = ["DIGEST_BYTES", "digest_of", "digest_of_file"]
+__all__ = ["DIGEST_BYTES", "digest_of", "with_digest"]
 
 DIGEST_BYTES = 16
 _PIECE = 2**20
@@ -16,9 +16,21 @@ def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
-def digest_of_file(file: BinaryIO) -> str:
-    """The same of an open file from where it is on, read a piece at a time; then it is at its end."""
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    while piece := file.read(_PIECE):
-        digest.update(piece)
-    return digest.hexdigest()
+def with_digest(file: BinaryIO, digest: str) -> BinaryIO | None:
+    """An open file, at its beginning, if its bytes have this digest; otherwise it is closed, and None.
+
+    It is read a piece at a time, so that large ones take no memory.
+    """
+    found = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    try:
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            found.update(piece)
+        file.seek(0)
+    except OSError:
+        file.close()
+        return None
+    if found.hexdigest() == digest:
+        return file
+    file.close()
+    return None

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from patchwise.errors import ImageUnreadable
-from patchwise.images import Picture, digest_of_file, read_bytes, read_picture, readable_formats, split_tar_path
+from patchwise.images import Picture, read_bytes, read_picture, readable_formats, split_tar_path, with_digest
 from patchwise.server.dependencies import State
 from patchwise.server.galleries import ServedGallery
 from patchwise.server.pictures import Pixels
@@ -169,15 +169,7 @@ def _unchanged(path: str, image: str) -> BinaryIO | None:
         file = io.BytesIO(read_bytes(path)) if split_tar_path(path) is not None else _regular_file(path)
     except (OSError, ImageUnreadable):
         return None
-    try:
-        unchanged = digest_of_file(file) == image
-        file.seek(0)
-    except OSError:
-        unchanged = False
-    if not unchanged:
-        file.close()
-        return None
-    return file
+    return with_digest(file, image)
 
 
 def _regular_file(path: str) -> BinaryIO:

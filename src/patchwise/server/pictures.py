@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchwise.errors import StorageFull
-from patchwise.images import digest_of, digest_of_file
+from patchwise.images import digest_of, with_digest
 from patchwise.whole_files import whole_file
 
 __all__ = ["DecodedPictures", "KeptPictures"]
@@ -66,19 +66,12 @@ class KeptPictures:
         """
         place = self._folder / digest
         try:
-            file = place.open("rb")
+            file = with_digest(place.open("rb"), digest)
         except OSError:  # not there, or not readable: it can be uploaded again
             return None
-        try:
-            intact = digest_of_file(file) == digest
-            file.seek(0)
-        except OSError:
-            intact = False
-        if not intact:
-            file.close()
-            return None
-        with suppress(OSError):  # another process may have deleted it just now
-            os.utime(place)
+        if file is not None:
+            with suppress(OSError):  # another process may have deleted it just now
+                os.utime(place)
         return file
 
     def __contains__(self, digest: str) -> bool:

@@ -128,8 +128,10 @@ function showFilters(page, browsing) {
   if (filters.parentElement !== home) home.prepend(filters);
   const now = JSON.stringify([info.name, info.folders, info.metadata]);
   // While somebody chooses or types in them they stay as they are; they are mounted anew when they are closed.
-  if (now === filtersFor || (filters.querySelector("#filters-open[aria-expanded=true]") && filtersFor)) return;
+  const inUse = filters.dataset.gallery === info.name && filters.querySelector("#filters-open[aria-expanded=true]");
+  if (now === filtersFor || inUse) return;
   filtersFor = now;
+  filters.dataset.gallery = info.name;
   filters.replaceChildren();
   mountFilters(filters, info);
 }
