@@ -20,7 +20,7 @@ demo: $(READY)  ## Index real photographs, search them, write demo-output/report
 	$(BIN)/patchwise demo demo-output
 
 test: $(READY)  ## Run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .
