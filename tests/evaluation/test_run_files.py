@@ -128,16 +128,16 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, path: str, value: obj
         load_run(file)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("run.json", b"{", "is not JSON"),
-        ("run.json", b"[]", "is no saved run"),
-        ("run.json", b"\xff\xfe", "is not text"),
-        ("run.json.gz", b"{}", "cannot be read"),
-        ("run.json.gz", gzip.compress(b"{}" * 100)[:-9], "cannot be read"),
-    ],
-)
+OTHER_KINDS = {
+    "half an object": ("run.json", b"{", "is not JSON"),
+    "a list": ("run.json", b"[]", "is no saved run"),
+    "no text": ("run.json", b"\xff\xfe", "is not text"),
+    "no gzip": ("run.json.gz", b"{}", "cannot be read"),
+    "a cut gzip": ("run.json.gz", gzip.compress(b"{}" * 100)[:-9], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "said"), OTHER_KINDS.values(), ids=OTHER_KINDS)
 def test_files_of_another_kind_are_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ResultsError, match=said):
