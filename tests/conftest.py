@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from patchwise.images import SQUARE
 _SHIM = Path(__file__).parent / "shim"
 runpy.run_path(str(_SHIM / "sitecustomize.py"))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_SHIM), os.environ.get("PYTHONPATH")]))
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as behind `make test &`; what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class FakeEncoder:
