@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
+# Some machines forbid Python to keep what it compiled; the tests start hundreds of processes, and each would compile anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo test lint bench clean
 
 help:  ## Show the targets
@@ -19,8 +22,9 @@ install: $(READY)  ## Install patchwise and its development tools into .venv
 demo: $(READY)  ## Index real photographs, search them, write demo-output/report.html
 	$(BIN)/patchwise demo demo-output
 
+# Two processes have two processors to share: threads that libraries start in each would only be in each other's way.
 test: $(READY)  ## Run the whole test suite
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .

@@ -266,7 +266,7 @@ Scan = Callable[..., Any]
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("examples", [pytest.param(4, id="few"), pytest.param(20, id="many", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [pytest.param(4, id="few"), pytest.param(10, id="many", marks=pytest.mark.slow)])
 def test_any_order_of_changes_compression_and_damage(examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     scans = []
     scan: Scan = code_index.CodeIndex.scan
@@ -281,6 +281,6 @@ def test_any_order_of_changes_compression_and_damage(examples: int, monkeypatch:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("examples", [pytest.param(4, id="few"), pytest.param(20, id="many", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [pytest.param(4, id="few"), pytest.param(10, id="many", marks=pytest.mark.slow)])
 def test_any_order_of_changes_where_only_codes_are_kept(examples: int) -> None:
     run(CodesOnly, examples, 12)

@@ -101,18 +101,21 @@ def command(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
-def test_the_command(tmp_path: Path) -> None:
-    out = command(str(tmp_path / "out"))
-    lines = out.splitlines()
+def test_the_command(demonstration: tuple[DemoResult, list[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says of a demonstration that has run; `make demo` runs it from end to end."""
+    result, _, output = demonstration
+    asked = []
+    monkeypatch.setattr("patchwise.demo.run_demo", lambda folder, say: asked.append(folder) or result)
+    lines = command(str(output)).splitlines()
     assert [line.split()[0] for line in lines[2:9]] == [
         "astronaut", "cat", "coffee", "flower", "motorcycle", "photographer", "rocket",
     ]  # fmt: skip
     assert lines[9].startswith("whole images") and " of 7, mAP " in lines[9]
     assert lines[10].startswith("regions") and lines[11].startswith("refined")
-    assert lines[12].startswith(f"look at {tmp_path}/out/report.html")
-    found = json.loads(command(str(tmp_path / "out"), "--json"))
+    assert lines[12].startswith(f"look at {output}/report.html")
+    found = json.loads(command(str(output), "--json"))
     assert len(found["objects"]) == 21 and Path(found["report"]).exists() and Path(found["picture"]).exists()
+    assert asked == [output, output]
 
 
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

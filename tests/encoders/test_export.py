@@ -128,9 +128,9 @@ def test_networks_of_transformers(
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"model_name": "vit_tiny_patch16_224", "img_size": 32, "num_classes": 0},
+        {"model_name": "vit_tiny_patch16_224", "img_size": 32, "depth": 2, "num_classes": 0},
         {"model_name": "vit_small_patch16_dinov3", "img_size": 48, "depth": 2, "num_classes": 0},
-        {"model_name": "convnext_atto", "num_classes": 0},
+        {"model_name": "convnext_atto", "depths": (1, 1, 1, 1), "num_classes": 0},
         {"model_name": "resnet10t", "num_classes": 0},
     ],
     ids=lambda arguments: arguments["model_name"],
