@@ -36,47 +36,78 @@ def snippets(language: str) -> Iterator[object]:
                 yield pytest.param(match[2], id=f"{page.name}-{number}")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
+def furnish(home: Path) -> None:
     """What the documentation takes for granted: photographs, metadata of them, products, queries, and `open`."""
-    (tmp_path / "Photos" / "old").mkdir(parents=True)
+    (home / "Photos" / "old").mkdir(parents=True)
     for seed in range(4):
-        make_picture(seed, (320, 240)).save(tmp_path / "Photos" / f"{seed}.jpg")
-    make_picture(9, (320, 240)).save(tmp_path / "Photos" / "old" / "9.jpg")
-    (tmp_path / "Products").mkdir()
+        make_picture(seed, (320, 240)).save(home / "Photos" / f"{seed}.jpg")
+    make_picture(9, (320, 240)).save(home / "Photos" / "old" / "9.jpg")
+    (home / "Products").mkdir()
     for seed in range(20):
-        make_picture(100 + seed, (160, 120)).save(tmp_path / "Products" / f"{seed}.jpg")
-    make_picture(1, (320, 280)).save(tmp_path / "mug.jpg")
-    (tmp_path / "queries.csv").write_text("path,x0,y0,x1,y1\nmug.jpg,40,30,210,260\nPhotos/2.jpg,,,,\n")
-    (tmp_path / "catalogue.csv").write_text("path,brand,year\n0.jpg,Acme,2017\n1.jpg,Acme,2021\nold/9.jpg,,1999\n")
-    (tmp_path / "bin").mkdir()
+        make_picture(100 + seed, (160, 120)).save(home / "Products" / f"{seed}.jpg")
+    make_picture(1, (320, 280)).save(home / "mug.jpg")
+    (home / "queries.csv").write_text("path,x0,y0,x1,y1\nmug.jpg,40,30,210,260\nPhotos/2.jpg,,,,\n")
+    (home / "catalogue.csv").write_text("path,brand,year\n0.jpg,Acme,2017\n1.jpg,Acme,2021\nold/9.jpg,,1999\n")
+    (home / "bin").mkdir()
     for name, script in (
         ("open", 'test -s "$1"'),
         ("patchwise", f'exec {shlex.quote(sys.executable)} -m patchwise "$@"'),
     ):
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    return tmp_path
+        (home / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (home / "bin" / name).chmod(0o755)
+
+
+def environment_of(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PATCHWISE")}
+    return {**kept, "HOME": str(home), "PATH": f"{home / 'bin'}:{kept['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a `home` as it is before each snippet, and the `.patchwise` of it after `patchwise index Photos`.
+
+    All snippets have their home in one place, one after the other: a gallery knows its images by their whole paths.
+    """
+    folder = tmp_path_factory.mktemp("docs")
+    home = folder / "now" / "home"
+    furnish(home)
+    shutil.copytree(home, folder / "home")
+    command = ["patchwise", "index", "Photos"]
+    subprocess.run(command, cwd=home, env=environment_of(home), check=True, capture_output=True)
+    shutil.move(home / ".patchwise", folder / ".patchwise")
+    return folder
+
+
+@pytest.fixture
+def home(before: Path) -> Path:
+    home = before / "now" / "home"
+    shutil.rmtree(home)
+    return shutil.copytree(before / "home", home)
 
 
 @pytest.fixture
 def environment(home: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PATCHWISE")}
-    return {**kept, "HOME": str(home), "PATH": f"{home / 'bin'}:{kept['PATH']}"}
+    return environment_of(home)
+
+
+def index_photos(home: Path, before: Path) -> None:
+    """What `patchwise index Photos` does."""
+    if not (home / ".patchwise").exists():
+        shutil.copytree(before / ".patchwise", home / ".patchwise")
 
 
 SERVER = "http://127.0.0.1:8799"
 
 
 @contextmanager
-def served(script: str, home: Path, environment: dict[str, str]) -> Iterator[str]:
+def served(script: str, home: Path, before: Path, environment: dict[str, str]) -> Iterator[str]:
     """The script, with the address of a server that runs while it does, if it asks one."""
     if SERVER not in script:
         yield script
         return
     if "curl" in script and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    subprocess.run(["patchwise", "index", "Photos"], cwd=home, env=environment, check=True, capture_output=True)
+    index_photos(home, before)
     command = ["patchwise", "serve", "--root", "Photos", "--port", "0"]
     address = None
     with subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True) as server:
@@ -95,14 +126,14 @@ def served(script: str, home: Path, environment: dict[str, str]) -> Iterator[str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", list(snippets("bash")))
-def test_commands_run(script: str, home: Path, environment: dict[str, str]) -> None:
+def test_commands_run(script: str, home: Path, before: Path, environment: dict[str, str]) -> None:
     """`make` is asked what it would do and `pip` whether it would install: both really happen before and in CI."""
     script = re.sub(r"^make (\w+)", rf"make --dry-run -C {shlex.quote(str(ROOT))} \1 >&2", script, flags=re.MULTILINE)
     present = f"test -f {shlex.quote(str(ROOT / 'pyproject.toml'))}"
     script = re.sub(r"^pip install '?\..*?(?=  |$)", present, script, flags=re.MULTILINE)
     if "patchwise" in script and not re.search("patchwise index (?!--metadata)", script):
-        subprocess.run(["patchwise", "index", "Photos"], cwd=home, env=environment, check=True, capture_output=True)
-    with served(script, home, environment) as script:
+        index_photos(home, before)
+    with served(script, home, before, environment) as script:
         done = subprocess.run(
             ["bash", "-eo", "pipefail", "-c", script], cwd=home, env=environment, capture_output=True, text=True
         )
@@ -112,8 +143,8 @@ def test_commands_run(script: str, home: Path, environment: dict[str, str]) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", list(snippets("python")))
-def test_python_runs(script: str, home: Path, environment: dict[str, str]) -> None:
-    with served(script, home, environment) as script:
+def test_python_runs(script: str, home: Path, before: Path, environment: dict[str, str]) -> None:
+    with served(script, home, before, environment) as script:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", script], cwd=home, env=environment, capture_output=True, text=True
         )

@@ -23,7 +23,7 @@ from .conftest import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="no such signals on Windows")]
 
-PICTURES, REGIONS = 60, 5
+PICTURES, REGIONS = 30, 5
 INDEX_KILLS, COMPACT_KILLS, REMOVE_KILLS = 22, 10, 6
 SCRIPT = Path(__file__).with_name("many_commits.py")
 
@@ -113,7 +113,7 @@ def test_indexing_survives_every_kill(
     with Gallery.open(reference[0]) as whole:
         expected = state(whole)
         assert len(expected) == PICTURES
-        expected_hits = [hits(whole, picture(seed)) for seed in range(0, PICTURES, 20)]
+        expected_hits = [hits(whole, picture(seed)) for seed in range(0, PICTURES, 10)]
     kills = rounds = partial = 0
     while kills < INDEX_KILLS or rounds < 2:
         gallery = tmp_path / str(rounds)
@@ -137,7 +137,7 @@ def test_indexing_survives_every_kill(
                 break
         assert_same(committed, expected)
         with Gallery.open(gallery) as opened:
-            assert [hits(opened, picture(seed)) for seed in range(0, PICTURES, 20)] == expected_hits
+            assert [hits(opened, picture(seed)) for seed in range(0, PICTURES, 10)] == expected_hits
             assert len(opened) == PICTURES
         rounds += 1
     assert partial > 5  # most kills came while something was being stored
@@ -153,10 +153,10 @@ def test_compaction_survives_every_kill(
         gallery = tmp_path / str(rounds)
         shutil.copytree(reference[0], gallery)
         with Gallery.open(gallery) as opened:
-            opened.remove(*(photos / f"{number:02d}.png" for number in generator.sample(range(1, PICTURES), 20)))
+            opened.remove(*(photos / f"{number:02d}.png" for number in generator.sample(range(1, PICTURES), 10)))
             before = state(opened)
             before_hits = opened.search(picture(0), k=99)
-            assert opened.info().dead_regions == 20 * REGIONS
+            assert opened.info().dead_regions == 10 * REGIONS
         if not took:
             shutil.copytree(gallery, tmp_path / "timed")
             took = complete("compact", "-g", tmp_path / "timed")
@@ -173,8 +173,8 @@ def test_compaction_survives_every_kill(
             assert state(opened) == before
             assert opened.search(picture(0), k=99) == before_hits
             assert opened.info().dead_regions == 0
-            assert opened.info().vector_bytes == 40 * REGIONS * (2 * 256 + 22)
-            assert opened.add(photos).added == 20
+            assert opened.info().vector_bytes == 20 * REGIONS * (2 * 256 + 22)
+            assert opened.add(photos).added == 10
             assert len(state(opened)) == PICTURES
         rounds += 1
 
@@ -185,7 +185,7 @@ def test_removal_is_all_or_nothing(reference: tuple[Path, float], tmp_path: Path
     with Gallery.open(tmp_path / "g") as opened:
         before = state(opened)
     shutil.copytree(reference[0], tmp_path / "timed")
-    gone = [photos / f"{number:02d}.png" for number in range(30)]
+    gone = [photos / f"{number:02d}.png" for number in range(15)]
     took = complete("remove", *gone, "-g", tmp_path / "timed")
     kills = attempts = 0
     while kills < REMOVE_KILLS and attempts < 3 * REMOVE_KILLS:

@@ -54,7 +54,7 @@ def test_deit_ranks_the_subjects_alike_however_it_is_loaded(shared_data: Path, t
 
     subjects = sorted(folder for folder in (shared_data / "subjects").iterdir() if folder.is_dir())
     assert len(subjects) == 20
-    subjects = subjects[::2]
+    subjects = subjects[::4]
     queries = [min(folder.glob("*.jpg")) for folder in subjects]
     rankings: dict[str, list[Ranking]] = {}
     for name, encoder in encoders.items():
@@ -64,7 +64,7 @@ def test_deit_ranks_the_subjects_alike_however_it_is_loaded(shared_data: Path, t
             found = [gallery.search(query, k=images) for query in queries]
         shutil.rmtree(tmp_path / f"{name}.pw")
         rankings[name] = [{hit.path: hit.score for hit in hits} for hits in found]
-        assert all(len(ranking) == images >= 40 for ranking in rankings[name])
+        assert all(len(ranking) == images >= 20 for ranking in rankings[name])
 
     for name in encoders:
         for query, expected, ranked in zip(queries, rankings["timm"], rankings[name], strict=True):
